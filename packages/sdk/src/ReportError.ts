@@ -1,0 +1,211 @@
+/**
+ * Everything that a report, a pool or a policy can fail with.
+ *
+ * A leaf: it knows neither SQL nor the driver, so every room may import it. Each error is a schema with a tag, an HTTP
+ * status and a `message` computed from its fields. Nothing in here carries SQL text, parameters or secrets.
+ */
+import * as Schema from "effect/Schema"
+
+/** What a policy remembers of the last real error, safe to leave the process. */
+export const LastError = Schema.Struct({
+  tag: Schema.String,
+  message: Schema.String,
+  sqlState: Schema.optionalKey(Schema.String)
+})
+export type LastError = typeof LastError.Type
+
+const afterLastError = (last: LastError | undefined): string =>
+  last === undefined
+    ? ""
+    : `; last error: ${last.tag}${last.sqlState === undefined ? "" : ` (${last.sqlState})`}: ${last.message}`
+
+const seconds = (millis: number): string =>
+  `${millis < 1000 ? `${Math.round(millis)} ms` : `${(millis / 1000).toFixed(1)} s`}`
+
+const again = (retryAfterMillis: number | undefined): string =>
+  retryAfterMillis === undefined ? "" : `; try again in ${seconds(retryAfterMillis)}`
+
+/** The parameters do not fit the declaration. Nothing was sent. */
+export class InvalidParameters extends Schema.TaggedError<InvalidParameters>("@sluice/sdk/InvalidParameters")(
+  "InvalidParameters",
+  {
+    report: Schema.String,
+    issues: Schema.Array(Schema.Struct({ field: Schema.String, problem: Schema.String }))
+  },
+  { httpApiStatus: 400 }
+) {
+  override get message(): string {
+    return `${this.report}: ${this.issues.map((issue) => `${issue.field}: ${issue.problem}`).join("; ")}`
+  }
+}
+
+/** The server answered with an error. `sqlState` is PostgreSQL's code, `class` what PgFailure makes of it. */
+export class QueryFailed extends Schema.TaggedError<QueryFailed>("@sluice/sdk/QueryFailed")(
+  "QueryFailed",
+  {
+    report: Schema.String,
+    sqlState: Schema.optionalKey(Schema.String),
+    class: Schema.String,
+    problem: Schema.String
+  },
+  { httpApiStatus: 500 }
+) {
+  override get message(): string {
+    return `${this.report}: ${this.problem}${this.sqlState === undefined ? "" : ` (SQLSTATE ${this.sqlState}, ${this.class})`}`
+  }
+}
+
+/** A row does not fit the declared row. `row` counts from 0. */
+export class RowDecodeError extends Schema.TaggedError<RowDecodeError>("@sluice/sdk/RowDecodeError")(
+  "RowDecodeError",
+  {
+    report: Schema.String,
+    row: Schema.Int,
+    field: Schema.String,
+    problem: Schema.String
+  },
+  { httpApiStatus: 500 }
+) {
+  override get message(): string {
+    return `${this.report}: row ${this.row}, field ${this.field}: ${this.problem}`
+  }
+}
+
+/** No session can be had because the server cannot be reached or refuses. */
+export class DatabaseUnavailable extends Schema.TaggedError<DatabaseUnavailable>("@sluice/sdk/DatabaseUnavailable")(
+  "DatabaseUnavailable",
+  {
+    pool: Schema.String,
+    reason: Schema.Literals(["unreachable", "refused", "authentication", "configuration", "lost", "closed"]),
+    retryAfterMillis: Schema.optionalKey(Schema.Finite),
+    lastError: Schema.optionalKey(LastError)
+  },
+  { httpApiStatus: 503 }
+) {
+  override get message(): string {
+    return `${this.pool} is unavailable (${this.reason})${afterLastError(this.lastError)}${again(this.retryAfterMillis)}`
+  }
+}
+
+/** The counts of a pool at one instant. */
+export const PoolCounts = Schema.Struct({
+  idle: Schema.Int,
+  leased: Schema.Int,
+  connecting: Schema.Int,
+  draining: Schema.Int,
+  waiting: Schema.Int,
+  max: Schema.Int
+})
+export type PoolCounts = typeof PoolCounts.Type
+
+/** Who holds a session, and since when. */
+export const Holder = Schema.Struct({
+  name: Schema.String,
+  lane: Schema.String,
+  heldMillis: Schema.Finite
+})
+export type Holder = typeof Holder.Type
+
+/** The caller waited for a session as long as it was allowed to. */
+export class AcquireTimeout extends Schema.TaggedError<AcquireTimeout>("@sluice/sdk/AcquireTimeout")(
+  "AcquireTimeout",
+  {
+    pool: Schema.String,
+    lane: Schema.String,
+    reason: Schema.Literals(["all-leased", "lane-full", "connecting", "down", "leaked", "suspended"]),
+    waitedMillis: Schema.Finite,
+    counts: PoolCounts,
+    holders: Schema.Array(Holder),
+    lastError: Schema.optionalKey(LastError)
+  },
+  { httpApiStatus: 503 }
+) {
+  override get message(): string {
+    const { connecting, draining, idle, leased, max, waiting } = this.counts
+    const holders = this.holders.map((holder) => `${holder.name} for ${seconds(holder.heldMillis)}`).join(", ")
+    return (
+      `${this.pool}: no session for lane ${this.lane} after ${seconds(this.waitedMillis)} (${this.reason}): ` +
+      `${leased} leased, ${idle} idle, ${connecting} connecting, ${draining} draining of ${max}, ${waiting} waiting` +
+      (holders === "" ? "" : `; longest held by ${holders}`) +
+      afterLastError(this.lastError)
+    )
+  }
+}
+
+/** A limit that protects the database said no at once. `policy` and `key` say which one. */
+export class Overloaded extends Schema.TaggedError<Overloaded>("@sluice/sdk/Overloaded")(
+  "Overloaded",
+  {
+    policy: Schema.Literals(["pool", "bulkhead", "rate-limit", "shed"]),
+    key: Schema.String,
+    limit: Schema.Finite,
+    waiting: Schema.Int,
+    retryAfterMillis: Schema.optionalKey(Schema.Finite)
+  },
+  { httpApiStatus: 503 }
+) {
+  override get message(): string {
+    return `${this.key}: refused by ${this.policy} (limit ${this.limit}, ${this.waiting} waiting)${again(this.retryAfterMillis)}`
+  }
+}
+
+/** The breaker of `key` is open: nothing was sent. */
+export class CircuitOpen extends Schema.TaggedError<CircuitOpen>("@sluice/sdk/CircuitOpen")(
+  "CircuitOpen",
+  {
+    key: Schema.String,
+    retryAfterMillis: Schema.Finite,
+    lastError: Schema.optionalKey(LastError)
+  },
+  { httpApiStatus: 503 }
+) {
+  override get message(): string {
+    return `${this.key}: circuit open${again(this.retryAfterMillis)}${afterLastError(this.lastError)}`
+  }
+}
+
+/** The caller's deadline came first. `phase` says what it was waiting for. */
+export class DeadlineExceeded extends Schema.TaggedError<DeadlineExceeded>("@sluice/sdk/DeadlineExceeded")(
+  "DeadlineExceeded",
+  {
+    key: Schema.String,
+    deadlineMillis: Schema.Finite,
+    phase: Schema.Literals(["admission", "queue", "acquire", "attempt", "backoff", "decode"]),
+    attempts: Schema.Int,
+    lastError: Schema.optionalKey(LastError)
+  },
+  { httpApiStatus: 504 }
+) {
+  override get message(): string {
+    return `${this.key}: no answer within ${seconds(this.deadlineMillis)} (in ${this.phase}, attempt ${this.attempts})${afterLastError(this.lastError)}`
+  }
+}
+
+/** No replica is within the declared lag, and the declaration does not allow the primary. */
+export class ReplicaTooStale extends Schema.TaggedError<ReplicaTooStale>("@sluice/sdk/ReplicaTooStale")(
+  "ReplicaTooStale",
+  {
+    key: Schema.String,
+    maxLagMillis: Schema.Finite,
+    lagMillis: Schema.optionalKey(Schema.Finite)
+  },
+  { httpApiStatus: 503 }
+) {
+  override get message(): string {
+    return `${this.key}: replica is ${this.lagMillis === undefined ? "of unknown age" : `${seconds(this.lagMillis)} behind`}, declared at most ${seconds(this.maxLagMillis)}`
+  }
+}
+
+/** The statement was sent and its answer lost: it may or may not have been applied. Never repeated by Sluice. */
+export class OutcomeUnknown extends Schema.TaggedError<OutcomeUnknown>("@sluice/sdk/OutcomeUnknown")(
+  "OutcomeUnknown",
+  {
+    key: Schema.String,
+    lastError: Schema.optionalKey(LastError)
+  },
+  { httpApiStatus: 500 }
+) {
+  override get message(): string {
+    return `${this.key}: the statement was sent and its answer lost; it may have been applied${afterLastError(this.lastError)}`
+  }
+}

@@ -1,0 +1,1 @@
+export * as ReportError from "./ReportError.ts"

@@ -1,0 +1,33 @@
+import { defineConfig } from "vitest/config"
+
+// Node 20 has no `Map.groupBy`, which vitest's reporters use to print a failing test's diff.
+if (!("groupBy" in Map)) {
+  Object.defineProperty(Map, "groupBy", {
+    configurable: true,
+    writable: true,
+    value: <K, V>(items: Iterable<V>, key: (value: V, index: number) => K): Map<K, Array<V>> => {
+      const groups = new Map<K, Array<V>>()
+      let index = 0
+      for (const item of items) {
+        const name = key(item, index++)
+        const group = groups.get(name)
+        if (group === undefined) groups.set(name, [item])
+        else group.push(item)
+      }
+      return groups
+    }
+  })
+}
+
+const conditions = ["@sluice/source"]
+
+export default defineConfig({
+  resolve: { conditions },
+  ssr: { resolve: { conditions } },
+  test: {
+    include: ["test/**/*.test.ts"],
+    testTimeout: 30_000,
+    hookTimeout: 60_000,
+    maxWorkers: 2
+  }
+})
