@@ -84,7 +84,8 @@ layer(PgCluster.layer({ replicas: 1 }), { excludeTestServices: true, timeout: "6
       yield* primary.freeze
       yield* primary.restart("fast")
       const error = yield* Fiber.join(statement)
-      assert.strictEqual(error.message, "57P01")
+      // The server says 57P01; the driver drops that when a statement is under way.
+      assert.match(error.problem, /Connection closed|administrator command/)
       assert.deepStrictEqual(yield* primary.query("select 1 as one"), [{ one: 1 }])
     })
   )
@@ -114,7 +115,7 @@ layer(PgCluster.layer({ replicas: 1 }), { excludeTestServices: true, timeout: "6
       const victim = yield* primary.session()
       const bystander = yield* primary.session()
       yield* primary.killBackend(victim.pid)
-      yield* Effect.flip(bystander.query("select 1"))
+      yield* expectEventually(Effect.option(bystander.query("select 1")), (answer) => answer._tag === "None")
       yield* expectEventually(Effect.option(primary.query("select 1")), (answer) => answer._tag === "Some")
       assert.strictEqual(yield* primary.pid, pid)
       const error = yield* Effect.flip(primary.killBackend(process.pid))

@@ -323,7 +323,13 @@ export const make = (name: string, shared: Shared): Effect.Effect<Server> =>
           if (pid === running?.process.pid || !Processes.list(id).includes(pid)) {
             return Effect.fail(error("killBackend", `${pid} is not a backend of this server`))
           }
-          return Effect.sync(() => Processes.signal(pid, "SIGKILL"))
+          Processes.signal(pid, "SIGKILL")
+          return Effect.asVoid(
+            poll(
+              Effect.sync(() => (Processes.list(id).includes(pid) ? undefined : true)),
+              { everyMillis: 5, timeoutMillis: 5000 }
+            )
+          )
         }),
       freeze: Effect.sync(() => Processes.signalAll(id, "SIGSTOP", running?.process.pid)),
       thaw: thawNow,
