@@ -35,11 +35,11 @@ export const make = <Row extends Schema.Top>(report: string, schema: Row): RowDe
   const decode = SchemaParser.decodeUnknownEffect(schema)
   return (rows, firstRow = 0) =>
     Effect.suspend(() => {
-      const decoded: Array<Row["Type"]> = new Array(rows.length)
+      const decoded: Array<Row["Type"]> = []
       for (let index = 0; index < rows.length; index++) {
         const step = decode(rows[index])
         if (!Exit.isExit(step)) return rest(report, decode, rows, firstRow, decoded, index)
-        if (step._tag === "Success") decoded[index] = step.value
+        if (step._tag === "Success") decoded.push(step.value)
         else {
           const issue = Cause.findError(step.cause)
           return Result.isSuccess(issue)
@@ -66,7 +66,7 @@ const rest = <A, R>(
         Effect.map(
           Effect.mapError(decode(row), (issue) => failure(report, firstRow + from + offset, issue)),
           (value) => {
-            decoded[from + offset] = value
+            decoded.push(value)
           }
         ),
       { discard: true }
