@@ -8,10 +8,11 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
 import type * as SqlClient from "effect/sql/SqlClient"
-import { isSqlError } from "effect/sql/SqlError"
+import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import type * as Statement from "effect/sql/Statement"
 import * as Stream from "effect/Stream"
 import type { RoleService } from "../Database.ts"
+import * as PgFailure from "../PgFailure.ts"
 import { DeadlineExceeded } from "../ReportError.ts"
 import type { ReportResult } from "../ReportResult.ts"
 import * as Failure from "./Failure.ts"
@@ -55,6 +56,9 @@ export const make = (declaration: Declaration): Pipeline => {
     return "compile" in built ? Effect.succeed(compiled(built)) : Effect.map(built, compiled)
   }
 
+  const toError = (role: RoleService, error: SqlError) =>
+    Failure.fromSqlError(name, role.name, error, PgFailure.fromSqlError(error), false)
+
   const late = Effect.suspend(() =>
     Effect.fail(new DeadlineExceeded({ key: name, deadlineMillis, phase: "attempt", attempts: 1 }))
   )
@@ -71,7 +75,7 @@ export const make = (declaration: Declaration): Pipeline => {
               }))
             )
             .pipe(
-              Effect.mapError((error) => (isSqlError(error) ? Failure.fromSqlError(name, role.name, error) : error)),
+              Effect.mapError((error) => (isSqlError(error) ? toError(role, error) : error)),
               Effect.flatMap(({ node, result }) =>
                 Effect.flatMap(decode(result.rows), (rows) =>
                   Effect.map(Clock.currentTimeMillis, (now): ReportResult<any> => ({
@@ -99,7 +103,7 @@ export const make = (declaration: Declaration): Pipeline => {
             const rows = role.sql.unsafe(statement.sql, statement.params).stream
             let seen = 0
             return (maxRows === undefined ? rows : Stream.take(rows, maxRows)).pipe(
-              Stream.mapError((error) => Failure.fromSqlError(name, role.name, error)),
+              Stream.mapError((error) => toError(role, error)),
               Stream.mapArrayEffect((chunk) => {
                 const first = seen
                 seen += chunk.length
