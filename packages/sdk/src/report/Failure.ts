@@ -2,7 +2,7 @@
  * From the driver's error to the report's: what the caller may know, and what stays in the process.
  */
 import type { SqlError } from "effect/sql/SqlError"
-import * as PgFailure from "../PgFailure.ts"
+import type * as PgFailure from "../PgFailure.ts"
 import { DatabaseUnavailable, type LastError, OutcomeUnknown, QueryFailed } from "../ReportError.ts"
 
 const originals = new WeakMap<object, SqlError>()
