@@ -15,24 +15,31 @@
  * What it does not do: retry (except for a prepared statement the server has forgotten), pool, or choose a server.
  */
 import * as Effect from "effect/Effect"
-import * as Redacted from "effect/Redacted"
+import type * as Queue from "effect/Queue"
 import * as Result from "effect/Result"
+import type * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
+import * as Stream from "effect/Stream"
 import type { Poolable } from "./Poolable.ts"
 import * as Cancel from "./session/Cancel.ts"
-import { type ResolvedConfig, resolve, type SessionConfig } from "./session/Config.ts"
-import { authenticationError, connectionError, factsOf } from "./session/Facts.ts"
+import { resolve, type SessionConfig } from "./session/Config.ts"
+import { connect } from "./session/Connect.ts"
+import { connectionError, statementError } from "./session/Facts.ts"
+import { listen, type Notification } from "./session/Listen.ts"
+import * as Rows from "./session/Rows.ts"
 import { undo } from "./session/SessionState.ts"
-import * as Startup from "./session/Startup.ts"
 import { StatementOperation, type StatementOptions, type StatementResult } from "./session/StatementOperation.ts"
-import { type Address, attemptsOf, open, type Security } from "./session/Transport.ts"
-import { type TransactionStatus, Wire } from "./session/Wire.ts"
+import { beginFrame } from "./session/Transaction.ts"
+import type { Address } from "./session/Transport.ts"
+import type { TransactionStatus, Wire } from "./session/Wire.ts"
 
 export type { SessionConfig, SslMode, TypeCodec } from "./session/Config.ts"
 export { factsOf, type SessionBound, type SessionFacts } from "./session/Facts.ts"
+export type { Notification } from "./session/Listen.ts"
 export type { StatementOptions, StatementResult } from "./session/StatementOperation.ts"
 
 const noParams: ReadonlyArray<unknown> = []
+const ownSetting: StatementOptions = { noRows: true, ours: true, operation: "set" }
 let ids = 0
 
 export class Session implements Poolable {
@@ -46,7 +53,7 @@ export class Session implements Poolable {
 
   /** One attempt, bounded by `connectTimeout`. Interrupting it destroys the socket. */
   static connect(config: SessionConfig): Effect.Effect<Session, SqlError> {
-    return Effect.suspend(() => connect(resolve(config)))
+    return Effect.suspend(() => connect(resolve(config), (wire) => new Session(wire)))
   }
 
   get dead(): SqlError | undefined {
@@ -113,12 +120,122 @@ export class Session implements Poolable {
   ): Effect.Effect<StatementResult, SqlError> {
     return Effect.callback<StatementResult, SqlError>((resume) => {
       const wire = this.#wire
+      if (wire.limit !== null || options?.timeout !== undefined) this.#limit(options?.timeout)
       const operation = new StatementOperation(wire, sql, params, options, (result) => {
         resume(Result.isSuccess(result) ? Effect.succeed(result.success) : Effect.fail(result.failure))
       })
       wire.submit(operation)
       return Effect.sync(() => wire.abandon(operation))
     })
+  }
+
+  /**
+   * Rows in chunks, with backpressure down to the socket. For a session of one's own: nothing behind it on the wire is
+   * answered before the stream has ended. Leaving it early returns at once; the session is then `busy`.
+   */
+  stream(
+    sql: string,
+    params: ReadonlyArray<unknown> = noParams,
+    options?: StatementOptions
+  ): Stream.Stream<any, SqlError> {
+    return Stream.suspend(() => {
+      this.#limit(options?.timeout)
+      return Rows.stream(this.#wire, sql, params, options)
+    })
+  }
+
+  /** The server's limit for the statements to come, changed only where it differs, in the same write as the next statement. */
+  #limit(millis: number | undefined): void {
+    const wire = this.#wire
+    const wanted = millis === undefined ? null : Math.max(1, Math.round(millis))
+    if (wire.limit === wanted || wire.config.pooler || wire.status === "failed" || wire.dead !== undefined) return
+    wire.limit = wanted
+    const value = wanted === null ? "TO DEFAULT" : `= ${wanted}`
+    wire.submit(
+      new StatementOperation(wire, `SET statement_timeout ${value}`, noParams, ownSetting, (result) => {
+        if (Result.isFailure(result)) wire.limit = undefined
+      })
+    )
+  }
+
+  /** Begins a transaction with the next statement, in the same round trip. */
+  begin(statement = "BEGIN"): Effect.Effect<void, SqlError> {
+    return Effect.suspend(() => {
+      const wire = this.#wire
+      if (wire.dead !== undefined) return Effect.fail(wire.dead)
+      if (wire.status !== "idle" || wire.begin !== undefined || this.load > 0) {
+        return Effect.fail(statementError(undefined, "The session is in use; a transaction cannot begin", "begin"))
+      }
+      wire.begin = beginFrame(statement)
+      return Effect.void
+    })
+  }
+
+  /** A lost answer is a failure whose facts say `commit: true`. A COMMIT that the server turned into a ROLLBACK is one, too. */
+  readonly commit: Effect.Effect<void, SqlError> = Effect.suspend(() => {
+    if (this.#unbegun()) return Effect.void
+    return Effect.flatMap(this.control(["COMMIT"], "commit"), ([result]) =>
+      result!.command === "ROLLBACK"
+        ? Effect.fail(
+            statementError(undefined, "COMMIT rolled back: a statement in the transaction had failed", "commit", {
+              sent: true,
+              sqlState: "25P02",
+              severity: "ERROR"
+            })
+          )
+        : Effect.void
+    )
+  })
+
+  /** Never fails: a session that cannot be rolled back is destroyed, which rolls back too. */
+  readonly rollback: Effect.Effect<void> = Effect.suspend(() => {
+    // With a statement of somebody who has left still on the wire, whoever gives the session back drains and resets it.
+    if (this.#unbegun() || this.dead !== undefined || this.busy) return Effect.void
+    if (this.status === "idle" && this.load === 0) return Effect.void
+    return Effect.catchCause(Effect.asVoid(this.control(["ROLLBACK"], "rollback")), () =>
+      Effect.sync(() => this.destroy())
+    )
+  })
+
+  savepoint(name: string): Effect.Effect<void, SqlError> {
+    return Effect.asVoid(this.control([`SAVEPOINT ${name}`], "savepoint"))
+  }
+
+  releaseSavepoint(name: string): Effect.Effect<void, SqlError> {
+    return Effect.asVoid(this.control([`RELEASE SAVEPOINT ${name}`], "savepoint"))
+  }
+
+  /**
+   * Goes back to a savepoint and drops it. Never fails. A statement that was left on the wire is cancelled first, in the
+   * background: what is submitted from here on waits behind both.
+   */
+  rollbackTo(name: string): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      // A BEGIN that still waits has no savepoint behind it, and stays due.
+      if (this.#wire.begin !== undefined || this.dead !== undefined) return Effect.void
+      const control = Effect.asVoid(
+        this.control([`ROLLBACK TO SAVEPOINT ${name}`, `RELEASE SAVEPOINT ${name}`], "rollback")
+      )
+      const safe = Effect.catchCause(control, () => Effect.sync(() => this.destroy()))
+      if (!this.busy) return safe
+      this.drainUnsafe(() => {})
+      return Effect.asVoid(Effect.forkDetach(safe, { startImmediately: true }))
+    })
+  }
+
+  /** Forgets a BEGIN that never left. */
+  #unbegun(): boolean {
+    if (this.#wire.begin === undefined) return false
+    this.#wire.begin = undefined
+    return true
+  }
+
+  /**
+   * Listens on a channel until the scope closes. The queue fails with the session's death. For a session of one's own,
+   * not behind a pooler.
+   */
+  listen(channel: string): Effect.Effect<Queue.Dequeue<Notification, SqlError>, SqlError, Scope.Scope> {
+    return listen(this, this.#wire, channel)
   }
 
   readonly drain: Effect.Effect<boolean> = Effect.callback<boolean>((resume) => {
@@ -145,7 +262,7 @@ export class Session implements Poolable {
     const wire = this.#wire
     if (wire.dead !== undefined) return Effect.fail(wire.dead)
     wire.begin = undefined
-    const statements: Array<string> = wire.status === "idle" ? [] : ["ROLLBACK"]
+    const statements: Array<string> = wire.status === "idle" && this.load === 0 ? [] : ["ROLLBACK"]
     if (!wire.config.pooler) statements.push(...undo(wire.dirty))
     if (statements.length === 0) {
       wire.dirty = 0
@@ -153,7 +270,7 @@ export class Session implements Poolable {
     }
     // One write, one round trip; each in a cycle of its own, because some refuse to run together.
     return Effect.andThen(
-      this.#control(statements, "reset"),
+      this.control(statements, "reset"),
       Effect.sync(() => {
         wire.dirty = 0
         wire.limit = null
@@ -202,8 +319,8 @@ export class Session implements Poolable {
     this.#wire.die(connectionError(undefined, "The session was destroyed", "close"))
   }
 
-  /** Statements without rows, in one write, under one bound. Leaving before their answers costs the session. */
-  #control(
+  /** Statements without rows, in one write, under `controlTimeout`. Leaving before their answers costs the session. */
+  control(
     statements: ReadonlyArray<string>,
     operation: string
   ): Effect.Effect<ReadonlyArray<StatementResult>, SqlError> {
@@ -238,83 +355,3 @@ export class Session implements Poolable {
     })
   }
 }
-
-const connectTimedOut = (config: ResolvedConfig): SqlError =>
-  connectionError(undefined, `No session within ${config.connectTimeout} ms`, "connect", { bound: "connect" })
-
-/** Bounds what a password provider takes. In real time: it is about a real socket, whatever clock the program runs under. */
-const passwordOf = (config: ResolvedConfig): Effect.Effect<string | undefined, SqlError> => {
-  const { password } = config
-  if (password === undefined) return Effect.succeed(undefined)
-  if (!Effect.isEffect(password)) return Effect.succeed(Redacted.value(password))
-  return Effect.raceFirst(
-    Effect.catchCause(Effect.map(password, Redacted.value), () =>
-      // The cause may hold what the provider wanted to keep: it stays out.
-      Effect.fail(authenticationError(undefined, "The password could not be obtained"))
-    ),
-    Effect.callback<never, SqlError>((resume) => {
-      const limit = setTimeout(() => resume(Effect.fail(connectTimedOut(config))), config.connectTimeout)
-      return Effect.sync(() => clearTimeout(limit))
-    })
-  )
-}
-
-const connect = (config: ResolvedConfig): Effect.Effect<Session, SqlError> => {
-  const deadline = performance.now() + config.connectTimeout
-  return Effect.flatMap(passwordOf(config), (password) => {
-    const [first, second] = attemptsOf(config.sslmode)
-    const once = attempt(config, password, first!, deadline)
-    if (second === undefined) return Effect.mapError(once, (failure) => failure.error)
-    return Effect.catch(once, (failure) =>
-      failure.tryOther
-        ? Effect.mapError(attempt(config, password, second, deadline), (other) => other.error)
-        : Effect.fail(failure.error)
-    )
-  })
-}
-
-interface AttemptFailure {
-  readonly error: SqlError
-  /** The server was there and did not want this kind of channel. */
-  readonly tryOther: boolean
-}
-
-/** One callback and no fiber of its own, so that no session can be lost between its making and its receiver. */
-const attempt = (
-  config: ResolvedConfig,
-  password: string | undefined,
-  security: Security,
-  deadline: number
-): Effect.Effect<Session, AttemptFailure> =>
-  Effect.callback<Session, AttemptFailure>((resume) => {
-    let giveUp: () => void = () => {}
-    const finish = (exit: Effect.Effect<Session, AttemptFailure>): void => {
-      clearTimeout(limit)
-      resume(exit)
-    }
-    const limit = setTimeout(
-      () => {
-        giveUp()
-        finish(Effect.fail({ error: connectTimedOut(config), tryOther: false }))
-      },
-      Math.max(1, deadline - performance.now())
-    )
-    giveUp = open(config, security, undefined, (channel) => {
-      if (Result.isFailure(channel)) {
-        const { error, negotiation } = channel.failure
-        return finish(Effect.fail({ error, tryOther: negotiation }))
-      }
-      giveUp = Startup.start(config, channel.success, password, (started) => {
-        if (Result.isFailure(started)) {
-          const error = started.failure
-          return finish(Effect.fail({ error, tryOther: factsOf(error)?.sqlState === "28000" }))
-        }
-        // In the tick of the last message, so that the wire listens before the next one arrives.
-        finish(Effect.succeed(new Session(new Wire(config, started.success))))
-      })
-    })
-    return Effect.sync(() => {
-      clearTimeout(limit)
-      giveUp()
-    })
-  })

@@ -36,6 +36,7 @@ export class SignOfLife implements Operation {
   readonly commit = false
   readonly completed = false
   readonly opens = false
+  readonly ours = true
   readonly urgent: boolean
   readonly readField = undefined
   readonly #onDone: (error: SqlError | undefined) => void

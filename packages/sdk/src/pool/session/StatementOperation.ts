@@ -42,10 +42,14 @@ export interface StatementResult {
 export interface StatementOptions {
   /** Arrays of values instead of objects. */
   readonly values?: boolean | undefined
+  /** The server's own limit for this statement, in milliseconds (`statement_timeout`). Default: the session's. */
+  readonly timeout?: number | undefined
   /** `false`: never under a name. */
   readonly prepare?: boolean | undefined
   /** Known to return no rows (transaction control): no need to describe it. */
   readonly noRows?: boolean | undefined
+  /** A setting that the session changes and remembers by itself. */
+  readonly ours?: boolean | undefined
   /** What the error calls the operation. Default `query`. */
   readonly operation?: string | undefined
 }
@@ -70,7 +74,8 @@ export class StatementOperation implements Operation {
   written = false
   completed = false
   readonly commit: boolean
-  readonly opens = true
+  readonly opens: boolean
+  readonly ours: boolean
   readonly urgent: boolean = false
   readField: PgProtocol.FieldReader<unknown> | undefined = undefined
 
@@ -114,6 +119,8 @@ export class StatementOperation implements Operation {
     this.#named = options?.prepare !== false && wire.config.preparedStatements > 0
     this.#noRows = options?.noRows === true
     this.#operation = options?.operation ?? "query"
+    this.ours = options?.ours === true
+    this.opens = !this.ours
     this.commit = transactionEnd.test(sql)
     this.#onDone = onDone
   }

@@ -31,6 +31,8 @@ export interface Operation {
   readonly commit: boolean
   /** The server has said that its command is done, though not yet that it is at rest again. */
   readonly completed: boolean
+  /** The session's own housekeeping: what it changes is remembered elsewhere. */
+  readonly ours: boolean
   /** Goes out even while the wire is held. */
   readonly urgent: boolean
   /** Takes BEGIN along when one is due. */
@@ -173,8 +175,15 @@ export class Wire {
   }
 
   pause(paused: boolean): void {
-    if (paused) this.#socket.pause()
-    else this.#socket.resume()
+    if (this.dead !== undefined) return
+    if (paused) {
+      // The silence is ours.
+      this.#unwatch()
+      this.#socket.pause()
+    } else {
+      this.#socket.resume()
+      if (this.depth > 0) this.#watch()
+    }
   }
 
   /** Rows are read by this from here on, until the cycle ends. */
@@ -271,7 +280,7 @@ export class Wire {
         }
         break
       case "CommandComplete":
-        this.dirty |= stateChangeOf(message.commandTag)
+        if (this.#flying[this.#head]?.ours !== true) this.dirty |= stateChangeOf(message.commandTag)
         if (message.commandTag === "DISCARD ALL" || message.commandTag === "DEALLOCATE ALL") this.statements.clear()
         break
       case "CopyInResponse":
@@ -287,6 +296,8 @@ export class Wire {
   #ready(status: TransactionStatus): void {
     const operation = this.#flying[this.#head]
     if (operation === undefined) return this.desync("Unexpected ReadyForQuery while nothing was asked")
+    // A rolled back transaction takes a limit with it that was set inside of it.
+    if (status === "idle" && this.status !== "idle" && this.limit !== null) this.limit = undefined
     this.status = status
     this.#head++
     if (this.#head === this.#flying.length) {
