@@ -87,6 +87,25 @@ export class DatabaseUnavailable extends Schema.TaggedError<DatabaseUnavailable>
   }
 }
 
+/** A configuration that cannot hold. Every problem at once, each with the name to change; secrets are never shown. */
+export class InvalidConfiguration extends Schema.TaggedError<InvalidConfiguration>("@sluice/sdk/InvalidConfiguration")(
+  "InvalidConfiguration",
+  {
+    subject: Schema.String,
+    issues: Schema.Array(
+      Schema.Struct({ name: Schema.String, value: Schema.optionalKey(Schema.String), expected: Schema.String })
+    )
+  },
+  { httpApiStatus: 500 }
+) {
+  override get message(): string {
+    const issues = this.issues.map(
+      ({ expected, name, value }) => `${name}${value === undefined ? "" : ` is ${value}`}: must be ${expected}`
+    )
+    return `${this.subject}: ${issues.join("; ")}`
+  }
+}
+
 /** The counts of a pool at one instant. */
 export const PoolCounts = Schema.Struct({
   idle: Schema.Int,
@@ -112,7 +131,7 @@ export class AcquireTimeout extends Schema.TaggedError<AcquireTimeout>("@sluice/
   {
     pool: Schema.String,
     lane: Schema.String,
-    reason: Schema.Literals(["all-leased", "lane-full", "connecting", "down", "leaked", "suspended"]),
+    reason: Schema.Literals(["all-leased", "lane-full", "connecting", "down", "leaked", "suspended", "queue-full"]),
     waitedMillis: Schema.Finite,
     counts: PoolCounts,
     holders: Schema.Array(Holder),

@@ -1,1 +1,6 @@
+export * as Database from "./Database.ts"
+export * as DatabaseConfig from "./DatabaseConfig.ts"
+export * as DatabaseOptions from "./DatabaseOptions.ts"
+export * as Report from "./Report.ts"
 export * as ReportError from "./ReportError.ts"
+export type { ReportResult } from "./ReportResult.ts"

@@ -1,0 +1,254 @@
+/**
+ * The options of a role's pool: one table of names, defaults and limits, for options in code and for variables of the
+ * environment alike.
+ */
+import * as Duration from "effect/Duration"
+import type * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
+import { InvalidConfiguration } from "./ReportError.ts"
+
+/** How much of TLS is asked for, as libpq means it. */
+export type SslMode = "disable" | "allow" | "prefer" | "require" | "verify-ca" | "verify-full"
+
+/** What stands between the service and the server. `transaction`: PgBouncer and its like in transaction mode. */
+export type Pooler = "none" | "transaction"
+
+/** When the layer counts as built. `lazy`: at once. `connect-one`: with one session. `fill`: with `minConnections`. */
+export type Boot = "lazy" | "connect-one" | "fill"
+
+/** The options of a role's pool. What is left out has the default of {@link defaults}; a `url` gives way to single fields. */
+export interface Options {
+  /** `postgres://user:password@host:port/name?sslmode=...&application_name=...` */
+  readonly url?: Redacted.Redacted | undefined
+  /** Name, address, or the directory of a unix socket. Default `localhost`. */
+  readonly host?: string | undefined
+  /** Default 5432. */
+  readonly port?: number | undefined
+  /** The database's name. Default: the user's name. */
+  readonly name?: string | undefined
+  /** Default `postgres`. */
+  readonly user?: string | undefined
+  /** A value, or an Effect that is asked at every connect (and once more after a refusal), so that passwords may rotate. */
+  readonly password?: Redacted.Redacted | Effect.Effect<Redacted.Redacted, unknown> | undefined
+  /** Default `prefer`, as libpq. */
+  readonly sslmode?: SslMode | undefined
+  /** Certificates in PEM. */
+  readonly tls?:
+    | {
+        readonly ca?: string | undefined
+        readonly cert?: string | undefined
+        readonly key?: Redacted.Redacted | undefined
+        readonly servername?: string | undefined
+      }
+    | undefined
+  /** Shown by the server. Default `database/role`. */
+  readonly applicationName?: string | undefined
+  /** Sessions kept open. Default 2. Equal to `maxConnections` makes a fixed pool, the best choice for a service. */
+  readonly minConnections?: number | undefined
+  /** Sessions at most. Default 20. */
+  readonly maxConnections?: number | undefined
+  /** The longest a caller waits for a session, connecting included. Default 30 seconds. */
+  readonly connectionTimeout?: Duration.Input | undefined
+  /** The longest one connect may take. Default 5 seconds. */
+  readonly connectTimeout?: Duration.Input | undefined
+  /** Callers that may wait; one more is refused at once. Default 1000. */
+  readonly maxWaiting?: number | undefined
+  /** A session above the minimum is closed after this long without use. Default 10 minutes (HikariCP's). */
+  readonly idleTimeout?: Duration.Input | undefined
+  /** A session is replaced before this age. Default 30 minutes (HikariCP's). */
+  readonly maxLifetime?: Duration.Input | undefined
+  /** The server ends a statement after this long. Default 60 seconds (slonik's); shorter attempts are cut by their own timeout. */
+  readonly statementTimeout?: Duration.Input | undefined
+  /** Default `none`. */
+  readonly pooler?: Pooler | undefined
+  /** Default `lazy`. */
+  readonly boot?: Boot | undefined
+}
+
+/** Every option filled in and checked; durations in milliseconds. */
+export interface Resolved {
+  readonly host: string
+  readonly port: number
+  readonly name: string
+  readonly user: string
+  readonly password: Options["password"]
+  readonly sslmode: SslMode
+  readonly tls: Options["tls"]
+  readonly applicationName: string | undefined
+  readonly minConnections: number
+  readonly maxConnections: number
+  readonly connectionTimeout: number
+  readonly connectTimeout: number
+  readonly maxWaiting: number
+  readonly idleTimeout: number
+  readonly maxLifetime: number
+  readonly statementTimeout: number
+  readonly pooler: Pooler
+  readonly boot: Boot
+}
+
+/** Defaults; durations in milliseconds. */
+export const defaults = {
+  host: "localhost",
+  port: 5432,
+  user: "postgres",
+  sslmode: "prefer",
+  minConnections: 2,
+  maxConnections: 20,
+  connectionTimeout: 30_000,
+  connectTimeout: 5000,
+  maxWaiting: 1000,
+  idleTimeout: 600_000,
+  maxLifetime: 1_800_000,
+  statementTimeout: 60_000,
+  pooler: "none",
+  boot: "lazy"
+} as const
+
+export const sslModes = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] as const
+export const poolers = ["none", "transaction"] as const
+export const boots = ["lazy", "connect-one", "fill"] as const
+
+/** The variable of each option, without prefix. */
+export const variables = {
+  url: "DATABASE_URL",
+  host: "DB_HOST",
+  port: "DB_PORT",
+  name: "DB_NAME",
+  user: "DB_USER",
+  password: "DB_PASSWORD",
+  sslmode: "DB_SSLMODE",
+  applicationName: "DB_APPLICATION_NAME",
+  minConnections: "DB_MIN_CONNECTIONS",
+  maxConnections: "DB_MAX_CONNECTIONS",
+  connectionTimeout: "DB_CONNECTION_TIMEOUT",
+  connectTimeout: "DB_CONNECT_TIMEOUT",
+  maxWaiting: "DB_MAX_WAITING",
+  idleTimeout: "DB_IDLE_TIMEOUT",
+  maxLifetime: "DB_MAX_LIFETIME",
+  statementTimeout: "DB_STATEMENT_TIMEOUT",
+  pooler: "DB_POOLER",
+  boot: "DB_BOOT"
+} as const
+
+export type Field = keyof typeof variables
+
+type Issue = InvalidConfiguration["issues"][number]
+
+/** Node's timers and PostgreSQL's settings are 32-bit milliseconds. */
+const longest = 2_147_483_647
+
+/**
+ * Fills in and checks. `nameOf` says how a problem names a field: as the option, or as the variable it came from.
+ */
+export const resolve = (
+  subject: string,
+  options: Options,
+  nameOf: (field: Field) => string = (field) => field
+): Result.Result<Resolved, InvalidConfiguration> => {
+  const issues: Array<Issue> = []
+  const refuse = (field: Field, value: unknown, expected: string): void => {
+    issues.push({ name: nameOf(field), value: show(value), expected })
+  }
+
+  const fromUrl = options.url === undefined ? {} : parseUrl(Redacted.value(options.url))
+  if (fromUrl === undefined) {
+    // The value holds a password: it is not shown.
+    issues.push({ name: nameOf("url"), expected: "postgres://user:password@host:port/name" })
+  }
+  const given: Options = { ...fromUrl, ...withoutUndefined(options) }
+
+  const whole = (
+    field: "port" | "minConnections" | "maxConnections" | "maxWaiting",
+    least: number,
+    most: number
+  ): number => {
+    const value = given[field] ?? defaults[field]
+    if (!Number.isInteger(value) || value < least || value > most) {
+      refuse(field, value, `a whole number from ${least} to ${most}`)
+    }
+    return value
+  }
+  const millis = (
+    field: "connectionTimeout" | "connectTimeout" | "idleTimeout" | "maxLifetime" | "statementTimeout"
+  ): number => {
+    const value = given[field]
+    if (value === undefined) return defaults[field]
+    const duration = Duration.fromInput(value)
+    const length = Option.isSome(duration) ? Duration.toMillis(duration.value) : Number.NaN
+    if (!(length >= 1 && length <= longest))
+      refuse(field, value, "a duration above zero and below 24 days, such as 30 seconds")
+    return length
+  }
+  const oneOf = <A extends string>(field: "sslmode" | "pooler" | "boot", allowed: ReadonlyArray<A>): A => {
+    const value = (given[field] ?? defaults[field]) as A
+    if (!allowed.includes(value)) refuse(field, value, `one of ${allowed.join(", ")}`)
+    return value
+  }
+  const text = (field: "host" | "user"): string => {
+    const value = given[field] ?? defaults[field]
+    if (value === "" || value.includes("\u0000")) refuse(field, value, "a name that is not empty")
+    return value
+  }
+
+  const user = text("user")
+  const resolved: Resolved = {
+    host: text("host"),
+    port: whole("port", 1, 65_535),
+    name: given.name ?? user,
+    user,
+    password: given.password,
+    sslmode: oneOf("sslmode", sslModes),
+    tls: given.tls,
+    applicationName: given.applicationName,
+    minConnections: whole("minConnections", 0, 10_000),
+    maxConnections: whole("maxConnections", 1, 10_000),
+    connectionTimeout: millis("connectionTimeout"),
+    connectTimeout: millis("connectTimeout"),
+    maxWaiting: whole("maxWaiting", 0, 1_000_000),
+    idleTimeout: millis("idleTimeout"),
+    maxLifetime: millis("maxLifetime"),
+    statementTimeout: millis("statementTimeout"),
+    pooler: oneOf("pooler", poolers),
+    boot: oneOf("boot", boots)
+  }
+  if (resolved.minConnections > resolved.maxConnections) {
+    const most = `${nameOf("maxConnections")} (${resolved.maxConnections})`
+    refuse("minConnections", resolved.minConnections, `at most ${most}`)
+  }
+  return issues.length === 0 ? Result.succeed(resolved) : Result.fail(new InvalidConfiguration({ subject, issues }))
+}
+
+const show = (value: unknown): string => (typeof value === "string" ? `"${value}"` : String(value))
+
+export const withoutUndefined = (options: Options): Options =>
+  Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
+
+/** A connection string as libpq reads it, for one host. `undefined`: it is not one. */
+export const parseUrl = (text: string): Options | undefined => {
+  if (!/^postgres(ql)?:\/\//.test(text) || !URL.canParse(text)) return undefined
+  const url = new URL(text)
+  const decode = (part: string): string | undefined => {
+    try {
+      return part === "" ? undefined : decodeURIComponent(part)
+    } catch {
+      return undefined
+    }
+  }
+  const query = url.searchParams
+  const password = decode(url.password)
+  const sslmode = query.get("sslmode") ?? undefined
+  const host = query.get("host") ?? decode(url.hostname.replace(/^\[(.*)\]$/, "$1"))
+  const port = query.get("port") ?? url.port
+  return withoutUndefined({
+    host,
+    port: port === "" ? undefined : Number(port),
+    name: decode(url.pathname.slice(1)),
+    user: decode(url.username),
+    password: password === undefined ? undefined : Redacted.make(password),
+    sslmode: sslmode as SslMode | undefined,
+    applicationName: query.get("application_name") ?? undefined
+  })
+}

@@ -1,0 +1,217 @@
+/**
+ * A report: a typed query that declares what it may use and how it may fail.
+ *
+ * The declaration is a value. `run` gives the rows, `runWithInfo` the rows with their provenance, `stream` the rows one
+ * chunk at a time. What can go wrong and which databases must be there stands in the type; the order in which policies
+ * apply is fixed, whatever the order in which they are written.
+ *
+ * ```ts
+ * import { Database, Report } from "@sluice/sdk"
+ * import * as Schema from "effect/Schema"
+ *
+ * class Fleet extends Database.Service<Fleet>()("fleet", { roles: ["primary", "replica"] }) {}
+ *
+ * const fastest = Report.make("fastest", {
+ *   database: Fleet.role("replica"),
+ *   params: { above: Schema.Finite },
+ *   row: { vehicle: Schema.String, speed: Schema.Finite },
+ *   query: (sql, { above }) => sql`select vehicle, speed from positions where speed > ${above}`,
+ *   deadline: "2 seconds"
+ * })
+ *
+ * const program = fastest.run({ above: 130 })
+ * ```
+ */
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import { type Pipeable, pipeArguments } from "effect/Pipeable"
+import * as Schema from "effect/Schema"
+import type * as SqlClient from "effect/sql/SqlClient"
+import type * as Statement from "effect/sql/Statement"
+import type * as Stream from "effect/Stream"
+import type { RoleService } from "./Database.ts"
+import * as Pipeline from "./report/Pipeline.ts"
+import {
+  AcquireTimeout,
+  DatabaseUnavailable,
+  DeadlineExceeded,
+  InvalidParameters,
+  QueryFailed,
+  RowDecodeError
+} from "./ReportError.ts"
+import type { ReportResult } from "./ReportResult.ts"
+
+const TypeId = "~@sluice/sdk/Report"
+
+/** A one-line title for catalogues, HTTP documents and tools. */
+export const Title = Context.Reference<string | undefined>("@sluice/sdk/Report/Title", {
+  defaultValue: () => undefined
+})
+
+/** What the report answers, for people. */
+export const Description = Context.Reference<string | undefined>("@sluice/sdk/Report/Description", {
+  defaultValue: () => undefined
+})
+
+/** The declared semantics as data, for catalogues and for `explain`. */
+export interface Declared {
+  readonly database: string
+  readonly deadline: Duration.Duration
+  readonly lane: string
+  readonly maxRows: number | undefined
+}
+
+/** A declared report. `Error` is the union of error *schemas*, so that the type and the documents cannot diverge. */
+export interface Report<
+  out Name extends string,
+  out Params extends Schema.Top,
+  out Row extends Schema.Top,
+  out Error extends Schema.Top,
+  out Requires
+> extends Pipeable {
+  readonly [TypeId]: typeof TypeId
+  readonly "~Error": Error
+  readonly "~Requires": Requires
+  readonly name: Name
+  readonly params: Params
+  readonly row: Row
+  /** Everything that `run` can fail with. */
+  readonly errors: ReadonlySet<Schema.Top>
+  readonly declared: Declared
+  readonly annotations: Context.Context<never>
+  /** The rows. An error is never an empty result. */
+  run(
+    params: Params["~type.make.in"]
+  ): Effect.Effect<
+    ReadonlyArray<Row["Type"]>,
+    Error["Type"],
+    Requires | Params["EncodingServices"] | Row["DecodingServices"]
+  >
+  /** The rows with their provenance. */
+  runWithInfo(
+    params: Params["~type.make.in"]
+  ): Effect.Effect<
+    ReportResult<Row["Type"]>,
+    Error["Type"],
+    Requires | Params["EncodingServices"] | Row["DecodingServices"]
+  >
+  /** The rows in chunks, with backpressure to the socket, on one session. */
+  stream(
+    params: Params["~type.make.in"]
+  ): Stream.Stream<Row["Type"], Error["Type"], Requires | Params["EncodingServices"] | Row["DecodingServices"]>
+  annotate<I, S>(key: Context.Key<I, S>, value: NoInfer<S>): Report<Name, Params, Row, Error, Requires>
+}
+
+/** Any report, for code that handles many. */
+export interface Any {
+  readonly [TypeId]: typeof TypeId
+  readonly "~Error": Schema.Top
+  readonly "~Requires": unknown
+  readonly name: string
+  readonly params: Schema.Top
+  readonly row: Schema.Top
+  readonly errors: ReadonlySet<Schema.Top>
+  readonly declared: Declared
+  readonly annotations: Context.Context<never>
+  run(params: any): Effect.Effect<any, any, any>
+  runWithInfo(params: any): Effect.Effect<any, any, any>
+  stream(params: any): Stream.Stream<any, any, any>
+}
+
+/** Fields are a struct; a schema is itself. */
+export type ToSchema<S> = S extends Schema.Top ? S : S extends Schema.Struct.Fields ? Schema.Struct<S> : never
+
+/** What every report can fail with. */
+export type BaseErrors =
+  | typeof InvalidParameters
+  | typeof QueryFailed
+  | typeof RowDecodeError
+  | typeof DatabaseUnavailable
+  | typeof AcquireTimeout
+  | typeof DeadlineExceeded
+
+/** Declares a report. */
+export const make = <
+  const Name extends string,
+  const Params extends Schema.Struct.Fields | Schema.Top,
+  const Row extends Schema.Struct.Fields | Schema.Top,
+  RoleId,
+  QueryR = never
+>(
+  name: Name,
+  options: {
+    /** The role it reads from: it becomes the requirement of the report, and nothing else does. */
+    readonly database: Context.Key<RoleId, RoleService>
+    /** What a caller gives: fields of a struct, or a schema. */
+    readonly params: Params
+    /** What a row is: fields of a struct, or a schema (`Schema.Struct`: a `Schema.Class` costs four times as much). */
+    readonly row: Row
+    /** Builds the statement from the *encoded* parameters. It may use services, it cannot fail, and it runs nothing. */
+    readonly query: (
+      sql: SqlClient.SqlClient,
+      params: ToSchema<Params>["Encoded"]
+    ) => Statement.Statement<any> | Effect.Effect<Statement.Statement<any>, never, QueryR>
+    /** The longest a caller waits for an answer, whatever happens. */
+    readonly deadline: Duration.Input
+    /** The share of the pool it runs in. Default `"report"`. */
+    readonly lane?: string | undefined
+    /** Rows at most; what lies beyond is cut and `truncated` says so. Default: no limit. */
+    readonly maxRows?: number | undefined
+  }
+): Report<Name, ToSchema<Params>, ToSchema<Row>, BaseErrors, RoleId | QueryR> => {
+  const params = toSchema(options.params)
+  const row = toSchema(options.row)
+  const deadline = Duration.fromInputUnsafe(options.deadline)
+  if (!(Duration.toMillis(deadline) > 0)) {
+    throw new Error(`Report "${name}": deadline must be longer than zero`)
+  }
+  if (options.maxRows !== undefined && !(Number.isInteger(options.maxRows) && options.maxRows > 0)) {
+    throw new Error(`Report "${name}": maxRows must be a whole number above zero, not ${options.maxRows}`)
+  }
+  const lane = options.lane ?? "report"
+  const pipeline = Pipeline.make({
+    name,
+    params,
+    row,
+    database: options.database,
+    query: options.query,
+    deadline,
+    lane,
+    maxRows: options.maxRows
+  })
+  return makeProto({
+    name,
+    params,
+    row,
+    errors: new Set<Schema.Top>([
+      InvalidParameters,
+      QueryFailed,
+      RowDecodeError,
+      DatabaseUnavailable,
+      AcquireTimeout,
+      DeadlineExceeded
+    ]),
+    declared: { database: options.database.key, deadline, lane, maxRows: options.maxRows },
+    annotations: Context.empty(),
+    runWithInfo: pipeline.run,
+    run: (input: unknown) => Effect.map(pipeline.run(input), (result) => result.rows),
+    stream: pipeline.stream
+  })
+}
+
+const toSchema = (fields: Schema.Struct.Fields | Schema.Top): Schema.Top =>
+  Schema.isSchema(fields) ? fields : Schema.Struct(fields as Schema.Struct.Fields)
+
+const Proto = {
+  [TypeId]: TypeId,
+  annotate(this: Any, key: Context.Key<never, unknown>, value: unknown) {
+    return makeProto({ ...this, annotations: Context.add(this.annotations, key, value) })
+  },
+  pipe() {
+    return pipeArguments(this, arguments)
+  }
+}
+
+// The type of a report is computed by `make`; the fields were just put together to it.
+const makeProto = (fields: object): any => Object.assign(Object.create(Proto), fields)

@@ -1,0 +1,58 @@
+/**
+ * Parameters: from what a caller writes, through the declared schema, to what the driver can bind.
+ */
+import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Schema from "effect/Schema"
+import * as SchemaIssue from "effect/SchemaIssue"
+import * as SchemaParser from "effect/SchemaParser"
+import { InvalidParameters } from "../ReportError.ts"
+
+const formatIssues = SchemaIssue.makeFormatterStandardSchemaV1()
+
+/** Every problem of an issue with the path of its field. Values are left out: they may be secret. */
+export const problems = (issue: SchemaIssue.Issue): ReadonlyArray<{ field: string; problem: string }> =>
+  formatIssues(issue).issues.map(({ message, path }) => ({
+    field: path === undefined || path.length === 0 ? "parameters" : path.map(String).join("."),
+    problem: message
+  }))
+
+/**
+ * Checks and encodes in one step. A class of mistakes ends here: nothing that fails the schema reaches a session, and
+ * the caller is told every field at once.
+ */
+export const make = <Params extends Schema.Top>(
+  report: string,
+  schema: Params
+): ((input: unknown) => Effect.Effect<Params["Encoded"], InvalidParameters, Params["EncodingServices"]>) => {
+  const all = { errors: "all" } as const
+  const construct = SchemaParser.makeEffect(schema)
+  const encode = SchemaParser.encodeUnknownEffect(schema)
+  const refuse = (issue: SchemaIssue.Issue) => new InvalidParameters({ report, issues: problems(issue) })
+  return (input) =>
+    Effect.mapError(
+      Effect.flatMap(construct(input as Params["~type.make.in"], { parseOptions: all }), (value) => encode(value, all)),
+      refuse
+    )
+}
+
+/**
+ * The driver binds scalars, dates, bytes and arrays of these. Effect's own time types have one true counterpart in
+ * PostgreSQL each; whatever else is an object is left to the driver to refuse by position.
+ */
+export const toDriver = (params: ReadonlyArray<unknown>): ReadonlyArray<unknown> => {
+  for (let index = 0; index < params.length; index++) {
+    const value = params[index]
+    if (typeof value === "object" && value !== null && (DateTime.isDateTime(value) || Duration.isDuration(value))) {
+      return params.map(toDriverValue)
+    }
+  }
+  return params
+}
+
+const toDriverValue = (value: unknown): unknown => {
+  if (DateTime.isDateTime(value)) return DateTime.toDateUtc(value)
+  if (Duration.isDuration(value)) return `${Duration.toMillis(value)} milliseconds`
+  return value
+}

@@ -1,0 +1,141 @@
+import * as DatabaseConfig from "@sluice/sdk/DatabaseConfig"
+import * as DatabaseOptions from "@sluice/sdk/DatabaseOptions"
+import { assert, describe, it } from "@effect/vitest"
+import * as ConfigProvider from "effect/ConfigProvider"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+
+const load = (env: Record<string, string>, source: DatabaseConfig.Source = {}, overrides?: DatabaseOptions.Options) =>
+  DatabaseConfig.load("fleet/primary", { dotEnv: false, ...source }, overrides).pipe(
+    Effect.provideService(ConfigProvider.ConfigProvider, ConfigProvider.fromEnvRecord(env))
+  )
+
+describe("configuration", () => {
+  it.effect("keeps the numbers that users were promised", () =>
+    Effect.gen(function* () {
+      const resolved = yield* load({})
+      assert.strictEqual(resolved.minConnections, 2)
+      assert.strictEqual(resolved.maxConnections, 20)
+      assert.strictEqual(resolved.connectionTimeout, 30_000)
+      assert.strictEqual(resolved.connectTimeout, 5000)
+    })
+  )
+
+  it.effect("reads the three variables of the origin system, a bare number being seconds", () =>
+    Effect.gen(function* () {
+      const resolved = yield* load({
+        DB_MIN_CONNECTIONS: "3",
+        DB_MAX_CONNECTIONS: "7",
+        DB_CONNECTION_TIMEOUT: "12"
+      })
+      assert.strictEqual(resolved.minConnections, 3)
+      assert.strictEqual(resolved.maxConnections, 7)
+      assert.strictEqual(resolved.connectionTimeout, 12_000)
+    })
+  )
+
+  it.effect("tells every wrong variable at once, by name, with what it was and what it may be", () =>
+    Effect.gen(function* () {
+      const error = yield* Effect.flip(
+        load({ DB_PORT: "99999", DB_MAX_CONNECTIONS: "many", DB_CONNECTION_TIMEOUT: "0", DB_SSLMODE: "maybe" })
+      )
+      const told = new Map(error.issues.map(({ name, value }) => [name, value]))
+      assert.deepStrictEqual(
+        told,
+        new Map([
+          ["DB_MAX_CONNECTIONS", '"many"'],
+          ["DB_PORT", "99999"],
+          ["DB_SSLMODE", '"maybe"'],
+          ["DB_CONNECTION_TIMEOUT", "0 millis"]
+        ])
+      )
+      assert.include(error.message, "DB_SSLMODE")
+      assert.include(error.message, "verify-full")
+    })
+  )
+
+  it.effect("refuses a minimum above the maximum, naming both variables", () =>
+    Effect.gen(function* () {
+      const error = yield* Effect.flip(load({ DB_MIN_CONNECTIONS: "30" }))
+      assert.include(error.message, "DB_MIN_CONNECTIONS is 30: must be at most DB_MAX_CONNECTIONS (20)")
+    })
+  )
+
+  it.effect("never shows a password, not even of a broken URL", () =>
+    Effect.gen(function* () {
+      const error = yield* Effect.flip(load({ DATABASE_URL: "postgre://app:hunter2@db/fleet", DB_PORT: "0" }))
+      assert.include(error.message, "DATABASE_URL")
+      assert.notInclude(error.message, "hunter2")
+      assert.notInclude(JSON.stringify(error), "hunter2")
+    })
+  )
+
+  it.effect("reads a second database behind a prefix", () =>
+    Effect.gen(function* () {
+      const env = { DB_HOST: "a", REPLICA_DB_HOST: "b", REPLICA_DB_MAX_CONNECTIONS: "x" }
+      const error = yield* Effect.flip(load(env, { prefix: "REPLICA" }))
+      assert.strictEqual(error.issues[0]?.name, "REPLICA_DB_MAX_CONNECTIONS")
+      const resolved = yield* load({ DB_HOST: "a", REPLICA_DB_HOST: "b" }, { prefix: "REPLICA" })
+      assert.strictEqual(resolved.host, "b")
+    })
+  )
+
+  it.effect("fills in from a .env file, the environment winning", () =>
+    Effect.acquireUseRelease(
+      Effect.sync(() => mkdtempSync(join(tmpdir(), "sluice-env-"))),
+      (directory) =>
+        Effect.gen(function* () {
+          const dotEnv = join(directory, ".env")
+          writeFileSync(dotEnv, "DB_HOST=from-file\nDB_PORT=6000\n")
+          const resolved = yield* load({ DB_HOST: "from-environment" }, { dotEnv })
+          assert.strictEqual(resolved.host, "from-environment")
+          assert.strictEqual(resolved.port, 6000)
+        }),
+      (directory) => Effect.sync(() => rmSync(directory, { recursive: true }))
+    )
+  )
+
+  it.effect("does not let the environment bend a URL given in code", () =>
+    Effect.gen(function* () {
+      const url = Redacted.make("postgres://app:secret@db.example:6543/fleet?sslmode=require")
+      const resolved = yield* load({ DB_HOST: "elsewhere", DB_MAX_CONNECTIONS: "5" }, {}, { url })
+      assert.strictEqual(resolved.host, "db.example")
+      assert.strictEqual(resolved.port, 6543)
+      assert.strictEqual(resolved.name, "fleet")
+      assert.strictEqual(resolved.sslmode, "require")
+      assert.strictEqual(resolved.maxConnections, 5)
+    })
+  )
+
+  it("checks options in code by the same table, naming the option", () => {
+    const result = DatabaseOptions.resolve("fleet/primary", { minConnections: 5, maxConnections: 4, connectTimeout: 0 })
+    assert.isTrue(Result.isFailure(result))
+    if (Result.isFailure(result)) {
+      assert.include(result.failure.message, "connectTimeout is 0")
+      assert.include(result.failure.message, "minConnections is 5: must be at most maxConnections (4)")
+    }
+  })
+
+  it("understands the units that people write", () => {
+    const millis = (text: string) => {
+      const duration = DatabaseConfig.parseDuration(text)
+      return duration === undefined ? undefined : Duration.toMillis(duration)
+    }
+    assert.deepStrictEqual(["30", "30s", "500ms", "2 minutes", "1.5 s", "1h", "soon", "-3", ""].map(millis), [
+      30_000,
+      30_000,
+      500,
+      120_000,
+      1500,
+      3_600_000,
+      undefined,
+      undefined,
+      undefined
+    ])
+  })
+})
