@@ -73,7 +73,13 @@ export const make = (parent = os.tmpdir()): Effect.Effect<Guarded, unknown, Scop
             cwd: "/",
             // A process group of its own: Ctrl-C in a terminal is for Node.
             detached: true,
-            env: { ...process.env, ROOT: root, MARK: mark, LC_ALL: "C" },
+            // Its few programs are everywhere in these places, whatever the PATH of a test run is.
+            env: {
+              PATH: `/usr/bin:/bin:/usr/sbin:/sbin:${process.env["PATH"] ?? ""}`,
+              LC_ALL: "C",
+              ROOT: root,
+              MARK: mark
+            },
             stdio: ["pipe", "ignore", "ignore"]
           })
           const ended = new Promise<void>((resolve) => {
