@@ -8,7 +8,7 @@ import { type PgBinaries } from "../PgBinaries.ts"
 import { type PgServer, type PgSession, type StopMode } from "../PgServer.ts"
 import { PgServerError } from "../TestingError.ts"
 import * as AdminClient from "./AdminClient.ts"
-import { clone } from "./Clone.ts"
+import { clone, copyStopped } from "./Clone.ts"
 import { run } from "./Exec.ts"
 import { type Guarded } from "./Janitor.ts"
 import * as Ports from "./Ports.ts"
@@ -23,12 +23,17 @@ export interface Shared {
   readonly guarded: Guarded
   readonly settings: Settings.Settings
   readonly password: string | undefined
+  /** A data directory fresh from initdb, to be copied instead of made; `undefined` to make one. */
+  readonly template: string | undefined
   /** The server's certificate, which is its own authority, and its key; `undefined` without TLS. */
   readonly certificate: { readonly certificate: string; readonly key: string } | undefined
 }
 
-/** A server, and how its data directory comes to be. One of `initialize` and `cloneFrom` comes before `start`. */
+/** A server, and how its data directory comes to be. `initialize` or `cloneFrom` comes before `start`. */
 export interface Server extends PgServer {
+  /** A data directory as initdb leaves it. */
+  readonly initdb: Effect.Effect<void, PgServerError>
+  /** A data directory that the server can start on: by initdb, or from the template. */
   readonly initialize: Effect.Effect<void, PgServerError>
   readonly cloneFrom: (primary: PgServer) => Effect.Effect<void, PgServerError>
 }
@@ -210,7 +215,7 @@ export const make = (name: string, shared: Shared): Effect.Effect<Server> =>
 
     // --- its data
 
-    const initialize: Effect.Effect<void, PgServerError> = Effect.gen(function* () {
+    const initdb: Effect.Effect<void, PgServerError> = Effect.gen(function* () {
       yield* emptyDataDirectory
       const passwordFile = path.join(directory, "password")
       if (password !== undefined) {
@@ -232,18 +237,28 @@ export const make = (name: string, shared: Shared): Effect.Effect<Server> =>
           : ""
         return yield* Effect.fail(error("initdb", `${output.stderr.trim()}${hint}`))
       }
-      yield* files("initdb", () => {
-        fs.rmSync(passwordFile, { force: true })
-        const { certificate } = shared
-        if (certificate !== undefined) {
-          write("server.crt", certificate.certificate)
-          write("server.key", certificate.key)
-        }
-        const tls: Settings.Settings = certificate === undefined ? {} : { ssl: true }
-        const conf = path.join(dataDirectory, "postgresql.conf")
-        fs.appendFileSync(conf, `\n${Settings.render({ ...Settings.defaults, ...tls, ...shared.settings })}`)
-      })
+      yield* files("initdb", () => fs.rmSync(passwordFile, { force: true }))
     })
+    const copyTemplate = (template: string): Effect.Effect<void, PgServerError> =>
+      Effect.andThen(
+        emptyDataDirectory,
+        Effect.tryPromise({
+          try: () => copyStopped(template, dataDirectory, user),
+          catch: (cause) => error("copy of the template", String(cause))
+        })
+      )
+    const configure = files("configure", () => {
+      const { certificate } = shared
+      if (certificate !== undefined) {
+        write("server.crt", certificate.certificate)
+        write("server.key", certificate.key)
+      }
+      const tls: Settings.Settings = certificate === undefined ? {} : { ssl: true }
+      const conf = path.join(dataDirectory, "postgresql.conf")
+      fs.appendFileSync(conf, `\n${Settings.render({ ...Settings.defaults, ...tls, ...shared.settings })}`)
+    })
+    const { template } = shared
+    const initialize = Effect.andThen(template === undefined ? initdb : copyTemplate(template), configure)
     const cloneFrom: Server["cloneFrom"] = (primary) =>
       Effect.gen(function* () {
         yield* emptyDataDirectory
@@ -342,6 +357,7 @@ export const make = (name: string, shared: Shared): Effect.Effect<Server> =>
       query,
       session,
       log: (lines = 40) => Effect.sync(() => tail(lines)),
+      initdb,
       initialize,
       cloneFrom
     }
