@@ -1,0 +1,204 @@
+/** One connection through the proxy: two sockets and, for each direction, what is on its way. */
+import * as net from "node:net"
+
+export type Direction = "client->server" | "server->client"
+
+/** The latency of both directions, shared by all connections and read for each chunk. */
+export interface Weather {
+  readonly random: () => number
+  readonly latency: Record<Direction, { readonly millis: number; readonly jitterMillis: number }>
+}
+
+interface Parcel {
+  /** `undefined` stands for FIN. */
+  readonly chunk: Buffer | undefined
+  readonly due: number
+}
+
+// What a direction may hold back before its sender is no longer read: the kernel's buffers then fill up as they would.
+const mostHeldBytes = 256 * 1024
+
+/** One direction: reads from `source`, holds each chunk until it is due, writes to `sink`. */
+class Lane {
+  private readonly direction: Direction
+  private readonly weather: Weather
+  private readonly source: net.Socket
+  private sink: net.Socket | undefined
+  private readonly held: Array<Parcel> = []
+  private heldBytes = 0
+  private lastDue = 0
+  private timer: NodeJS.Timeout | undefined
+  private stalled = false
+  /** Nothing is delivered any more; the source is read to nowhere. */
+  private lost = false
+
+  constructor(direction: Direction, weather: Weather, source: net.Socket, onChunk: (chunk: Buffer) => void) {
+    this.direction = direction
+    this.weather = weather
+    this.source = source
+    source.on("data", (chunk: Buffer) => {
+      onChunk(chunk)
+      this.take(chunk)
+    })
+    source.on("end", () => this.take(undefined))
+  }
+
+  /** Names the receiver; until then everything is held. */
+  to(sink: net.Socket): void {
+    this.sink = sink
+    sink.on("drain", () => this.flush())
+    this.flush()
+  }
+  stall(): void {
+    this.stalled = true
+  }
+  resume(): void {
+    this.stalled = false
+    this.flush()
+  }
+  lose(): void {
+    this.lost = true
+    this.stop()
+    this.source.resume()
+  }
+  stop(): void {
+    clearTimeout(this.timer)
+    this.held.length = 0
+    this.heldBytes = 0
+  }
+
+  private take(chunk: Buffer | undefined): void {
+    if (this.lost) return
+    const { millis, jitterMillis } = this.weather.latency[this.direction]
+    const delay = millis + (jitterMillis === 0 ? 0 : this.weather.random() * jitterMillis)
+    // Bytes never overtake each other, also when the delay shrinks.
+    this.lastDue = Math.max(this.lastDue, performance.now() + delay)
+    this.held.push({ chunk, due: this.lastDue })
+    this.heldBytes += chunk?.length ?? 0
+    if (this.heldBytes > mostHeldBytes) this.source.pause()
+    this.flush()
+  }
+
+  private flush(): void {
+    const { sink } = this
+    if (this.stalled || this.lost || sink === undefined || sink.destroyed) return
+    clearTimeout(this.timer)
+    for (let parcel = this.held[0]; parcel !== undefined; parcel = this.held[0]) {
+      const wait = parcel.due - performance.now()
+      if (wait > 0) {
+        this.timer = setTimeout(() => this.flush(), wait)
+        return
+      }
+      if (sink.writableNeedDrain) return
+      this.held.shift()
+      if (parcel.chunk === undefined) sink.end()
+      else {
+        this.heldBytes -= parcel.chunk.length
+        sink.write(parcel.chunk)
+      }
+    }
+    if (this.source.isPaused()) this.source.resume()
+  }
+}
+
+export interface Listener {
+  readonly bytes: (direction: Direction, count: number) => void
+  readonly roundTrip: () => void
+  readonly closed: () => void
+}
+
+export class Link {
+  private readonly client: net.Socket
+  private server: net.Socket | undefined
+  private readonly weather: Weather
+  private readonly listener: Listener
+  private readonly toServer: Lane
+  private toClient: Lane | undefined
+  private readonly stalled = new Set<Direction>()
+  /** A side that vanished: its end is not passed on. */
+  private gone: "server" | "client" | undefined
+  private lastSpeaker: "server" | "client" | undefined
+
+  constructor(client: net.Socket, weather: Weather, listener: Listener) {
+    this.client = client
+    this.weather = weather
+    this.listener = listener
+    this.toServer = new Lane("client->server", weather, client, (chunk) => {
+      listener.bytes("client->server", chunk.length)
+      if (this.lastSpeaker !== "client") listener.roundTrip()
+      this.lastSpeaker = "client"
+    })
+    this.watch(client, "client")
+  }
+
+  get clientOpen(): boolean {
+    return !this.client.destroyed
+  }
+
+  connect(target: { readonly host: string; readonly port: number }): void {
+    const server = net.connect({ host: target.host, port: target.port, allowHalfOpen: true, noDelay: true })
+    this.server = server
+    this.toClient = new Lane("server->client", this.weather, server, (chunk) => {
+      this.listener.bytes("server->client", chunk.length)
+      this.lastSpeaker = "server"
+    })
+    if (this.stalled.has("server->client")) this.toClient.stall()
+    this.watch(server, "server")
+    this.toClient.to(this.client)
+    server.once("connect", () => this.toServer.to(server))
+  }
+
+  stall(direction: Direction): void {
+    this.stalled.add(direction)
+    if (direction === "client->server") this.toServer.stall()
+    else this.toClient?.stall()
+  }
+  heal(target: { readonly host: string; readonly port: number }): void {
+    this.stalled.clear()
+    if (this.server === undefined && this.gone === undefined && !this.client.destroyed) this.connect(target)
+    this.toServer.resume()
+    this.toClient?.resume()
+  }
+  cut(): void {
+    if (this.gone !== undefined) return
+    this.client.end()
+    this.server?.end()
+  }
+  reset(): void {
+    this.client.resetAndDestroy()
+    this.server?.resetAndDestroy()
+  }
+  halfOpen(gone: "server" | "client"): void {
+    if (this.gone !== undefined) return
+    this.gone = gone
+    this.toServer.lose()
+    this.toClient?.lose()
+    const socket = gone === "server" ? this.server : this.client
+    socket?.destroy()
+  }
+  forgetTurn(): void {
+    this.lastSpeaker = undefined
+  }
+  destroy(): void {
+    this.client.destroy()
+    this.server?.destroy()
+  }
+
+  private watch(socket: net.Socket, side: "server" | "client"): void {
+    let failed = false
+    socket.on("error", () => (failed = true))
+    socket.on("close", () => {
+      const other = side === "client" ? this.server : this.client
+      if (this.gone !== side && other !== undefined && !other.destroyed) {
+        // A reset is passed on as a reset, at once; an orderly end has travelled as FIN already.
+        if (failed) other.resetAndDestroy()
+        else if (side === "client" || this.gone !== undefined) other.destroy()
+      }
+      if (this.client.destroyed && (this.server?.destroyed ?? true)) {
+        this.toServer.stop()
+        this.toClient?.stop()
+        this.listener.closed()
+      }
+    })
+  }
+}
