@@ -2,12 +2,8 @@
  * The way of one call, in the order in which it happens.
  */
 import * as Clock from "effect/Clock"
-import type * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type * as Schema from "effect/Schema"
-import type * as SqlClient from "effect/sql/SqlClient"
 import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import type * as Statement from "effect/sql/Statement"
 import * as Stream from "effect/Stream"
@@ -15,24 +11,10 @@ import type { RoleService } from "../Database.ts"
 import * as PgFailure from "../PgFailure.ts"
 import { DeadlineExceeded } from "../ReportError.ts"
 import type { ReportResult } from "../ReportResult.ts"
+import type { Declared } from "./Declared.ts"
 import * as Failure from "./Failure.ts"
 import * as ParamsCodec from "./ParamsCodec.ts"
 import * as RowCodec from "./RowCodec.ts"
-
-/** A declaration with its types forgotten: what the pipeline needs at run time. */
-export interface Declaration {
-  readonly name: string
-  readonly params: Schema.Top
-  readonly row: Schema.Top
-  readonly database: Context.Key<any, RoleService>
-  readonly query: (
-    sql: SqlClient.SqlClient,
-    params: any
-  ) => Statement.Statement<any> | Effect.Effect<Statement.Statement<any>, never, any>
-  readonly deadline: Duration.Duration
-  readonly lane: string
-  readonly maxRows: number | undefined
-}
 
 export interface Pipeline {
   readonly run: (input: unknown) => Effect.Effect<ReportResult<any>, any, any>
@@ -44,11 +26,11 @@ interface Compiled {
   readonly params: ReadonlyArray<unknown>
 }
 
-export const make = (declaration: Declaration): Pipeline => {
+export const make = (declaration: Declared): Pipeline => {
   const { database, lane, maxRows, name } = declaration
   const encode = ParamsCodec.make(name, declaration.params)
   const decode = RowCodec.make(name, declaration.row)
-  const deadlineMillis = Duration.toMillis(declaration.deadline)
+  const deadlineMillis = declaration.deadline
 
   /** The statement is built once a call, before a session is asked for. */
   const compile = (role: RoleService, params: unknown): Effect.Effect<Compiled, never, any> => {
