@@ -94,7 +94,7 @@ export const gradient = (
         limit = clamp(limit * 0.5)
         return
       }
-      if (!(millis >= 0)) return
+      if (!(millis >= 0 && millis < Infinity)) return
       seen++
       // The first samples count in full, or the averages would begin at zero.
       short += (millis - short) / Math.min(seen, 10)

@@ -60,7 +60,8 @@ export const ofTime = (millis: number): Window => {
     record: (failed, slow, now) => {
       const piece = Math.floor(now / width)
       if (piece > current) {
-        for (let step = Math.max(current + 1, piece - pieces + 1); step <= piece; step++) clear(step % pieces)
+        // From zero: a slot below it would not be a slot, and a process that has just begun is near to zero.
+        for (let step = Math.max(0, current + 1, piece - pieces + 1); step <= piece; step++) clear(step % pieces)
         current = piece
       }
       const slot = current % pieces

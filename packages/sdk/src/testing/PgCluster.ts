@@ -32,6 +32,7 @@ import type * as Scope from "effect/Scope"
 import { randomBytes } from "node:crypto"
 import * as fs from "node:fs"
 import * as path from "node:path"
+import * as Certificate from "./internal/Certificate.ts"
 import * as Janitor from "./internal/Janitor.ts"
 import { poll } from "./internal/RealTime.ts"
 import * as Server from "./internal/Server.ts"
@@ -56,6 +57,11 @@ export interface Options {
    * cluster lives: the cluster's own statements need it. Rotate the password of a role that you create.
    */
   readonly password?: string | undefined
+  /**
+   * TLS with a certificate made for the occasion, for `localhost` and 127.0.0.1: offered, or `"required"` of every
+   * client. Clients trust it by `ssl: { ca: cluster.certificate }`. Default false.
+   */
+  readonly tls?: boolean | "required" | undefined
   /** The server to use. Default: what `PgBinaries.find()` finds. */
   readonly binaries?: PgBinaries.PgBinaries | undefined
   /**
@@ -86,6 +92,8 @@ export interface Cluster {
   /** The primary, then the replicas. */
   readonly servers: ReadonlyArray<PgServer>
   readonly binaries: PgBinaries.PgBinaries
+  /** The certificate, in PEM, for a client's `ca`; `undefined` without TLS. */
+  readonly certificate: string | undefined
   /** Makes a database with a name of its own, and waits until every running replica has it. */
   readonly createDatabase: (prefix?: string) => Effect.Effect<PgDatabase, PgServerError, Scope.Scope>
 }
@@ -128,10 +136,7 @@ const databases =
 const prepare = (options: Options | undefined) =>
   Effect.gen(function* () {
     const binaries = options?.binaries ?? (yield* PgBinaries.find())
-    const guarded = yield* Effect.mapError(
-      Janitor.make(options?.directory),
-      (cause) => new PgServerError({ server: "cluster", operation: "prepare", problem: String(cause) })
-    )
+    const guarded = yield* Janitor.make(options?.directory)
     const password =
       options?.auth === "scram-sha-256" ? (options.password ?? randomBytes(12).toString("hex")) : undefined
     const template = options?.template ?? process.env["SLUICE_PG_TEMPLATE"]
@@ -141,7 +146,8 @@ const prepare = (options: Options | undefined) =>
       settings: options?.settings ?? {},
       password,
       template: template !== undefined && password === undefined && fits(template, binaries) ? template : undefined,
-      certificate: undefined
+      certificate: options?.tls === undefined || options.tls === false ? undefined : Certificate.make(),
+      tlsRequired: options?.tls === "required"
     }
     return shared
   })
@@ -197,6 +203,7 @@ export const make = (options?: Options): Effect.Effect<Cluster, PostgresNotFound
       },
       servers: [primary, ...replicas],
       binaries,
+      certificate: shared.certificate?.certificate,
       createDatabase: databases(primary, replicas)
     }
   })

@@ -34,6 +34,7 @@ export class SignOfLife implements Operation {
   abandoned = false
   written = false
   readonly commit = false
+  readonly harmless = true
   readonly completed = false
   readonly opens = false
   readonly ours = true

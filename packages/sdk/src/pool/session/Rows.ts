@@ -1,5 +1,6 @@
 /** Rows as a stream: read from the socket as fast as they are taken, and no faster. */
 import * as Cause from "effect/Cause"
+import * as Channel from "effect/Channel"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
@@ -93,15 +94,16 @@ export const stream = (
   params: ReadonlyArray<unknown>,
   options: StatementOptions | undefined
 ): Stream.Stream<any, SqlError> =>
-  Stream.fromPull(
-    Effect.gen(function* () {
-      const scope = yield* Scope.Scope
-      const operation = new StreamOperation(wire, sql, params, options)
-      yield* Scope.addFinalizer(
-        scope,
-        Effect.sync(() => operation.leave())
-      )
-      wire.submit(operation)
-      return operation.pull
-    })
-  ) as Stream.Stream<any, SqlError>
+  Stream.fromChannel(
+    Channel.fromTransform((_, scope) =>
+      Effect.gen(function* () {
+        const operation = new StreamOperation(wire, sql, params, options)
+        yield* Scope.addFinalizer(
+          scope,
+          Effect.sync(() => operation.leave())
+        )
+        wire.submit(operation)
+        return operation.pull
+      })
+    )
+  )

@@ -125,6 +125,10 @@ export class StatementOperation implements Operation {
     this.#onDone = onDone
   }
 
+  get harmless(): boolean {
+    return this.#describing
+  }
+
   #bindParameters(): ReadonlyArray<number> {
     const length = this.params.length
     const types: Array<number> = []

@@ -29,6 +29,8 @@ export interface Operation {
   written: boolean
   /** It ends a transaction, so a lost answer leaves its outcome unknown even inside one. */
   readonly commit: boolean
+  /** Its current cycle executes nothing, so nothing can have been applied by it. */
+  readonly harmless: boolean
   /** The server has said that its command is done, though not yet that it is at rest again. */
   readonly completed: boolean
   /** The session's own housekeeping: what it changes is remembered elsewhere. */
@@ -363,7 +365,7 @@ export class Wire {
       const known = told && (index > 0 || !(operation.completed || operation.commit))
       const facts: Partial<SessionFacts> = {
         sent: true,
-        commit: !undone && !known,
+        commit: !undone && !known && !operation.harmless,
         inTransaction: inTransaction || operation === this.#opening,
         readOnly: this.readOnly
       }
