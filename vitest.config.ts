@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os"
 import { defineConfig } from "vitest/config"
 
 // Node 20 has no `Map.groupBy`, which vitest's reporters use to print a failing test's diff.
@@ -21,13 +22,26 @@ if (!("groupBy" in Map)) {
 
 const conditions = ["@sluice/source"]
 
+/** `vitest run --project unit` is the quick half: no server is started. */
+const project = (name: string, folders: ReadonlyArray<string>, globalSetup: Array<string> = []) => ({
+  extends: true as const,
+  test: { name, include: folders.map((folder) => `test/${folder}/**/*.test.ts`), globalSetup }
+})
+
+const servers = ["test/support/globalSetup.ts"]
+
 export default defineConfig({
   resolve: { conditions },
   ssr: { resolve: { conditions } },
   test: {
-    include: ["test/**/*.test.ts"],
+    projects: [
+      project("unit", ["unit", "types"]),
+      project("postgres", ["postgres"], servers),
+      project("drill", ["drill", "bench"], servers)
+    ],
     testTimeout: 30_000,
     hookTimeout: 60_000,
-    maxWorkers: 2
+    // More servers at once than cores only makes every timing test slower.
+    maxWorkers: Math.max(1, Math.min(4, availableParallelism()))
   }
 })

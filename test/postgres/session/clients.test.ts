@@ -1,4 +1,5 @@
 import { assert, layer } from "@effect/vitest"
+import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as PgMigrator from "@effect/sql-pg/PgMigrator"
 import * as PgFailure from "@sluice/sdk/PgFailure"
@@ -60,7 +61,11 @@ layer(PgCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })(
             "0001_one": Effect.flatMap(SqlClient.SqlClient, (db) => db`create table migrated (id int)`)
           })
         })
-        const services = Layer.mergeAll(Layer.succeed(SqlClient.SqlClient, sql), Layer.succeed(PgClient.PgClient, sql))
+        const services = Layer.mergeAll(
+          Layer.succeed(SqlClient.SqlClient, sql),
+          Layer.succeed(PgClient.PgClient, sql),
+          NodeServices.layer
+        )
         assert.lengthOf(yield* Effect.provide(migrate, services), 1)
         assert.lengthOf(yield* Effect.provide(migrate, services), 0)
         assert.deepStrictEqual(yield* sql`select * from migrated`, [])

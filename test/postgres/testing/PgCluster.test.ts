@@ -1,7 +1,9 @@
 import { assert, describe, it, layer } from "@effect/vitest"
+import * as PgConnection from "@effect/sql-pg/PgConnection"
 import { PgCluster } from "@sluice/sdk/testing"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Redacted from "effect/Redacted"
 import * as fs from "node:fs"
 import { expectEventually } from "../../support/expectEventually.ts"
 
@@ -198,6 +200,25 @@ describe("what a cluster is made of", () => {
     })
   )
 
+  it.live("speaks TLS with a certificate that clients can verify, and only TLS when that is required", () =>
+    Effect.gen(function* () {
+      const { primary, replica, certificate } = yield* PgCluster.make({ replicas: 1, tls: "required" })
+      const encrypted = "select ssl, version from pg_stat_ssl where pid = pg_backend_pid()"
+      assert.deepStrictEqual(yield* primary.query(encrypted), [{ ssl: true, version: "TLSv1.3" }])
+      yield* replica.waitForReplay(primary)
+
+      const connect = (ssl: { readonly ca?: string } | undefined) =>
+        PgConnection.make({ url: Redacted.make(primary.url), ...(ssl === undefined ? {} : { ssl }) })
+      assert.isDefined(certificate)
+      const session = yield* connect({ ca: certificate ?? "" })
+      assert.deepStrictEqual((yield* session.query(encrypted)).rows, [{ ssl: true, version: "TLSv1.3" }])
+      const stranger = yield* Effect.flip(connect({}))
+      assert.match(String(stranger.reason.cause), /self-signed certificate/)
+      const plain = yield* Effect.flip(connect(undefined))
+      assert.match(String(plain.reason.cause), /no pg_hba.conf entry|no encryption/)
+    })
+  )
+
   it.live("takes settings, and says what the server says of a bad one", () =>
     Effect.gen(function* () {
       const { primary } = yield* PgCluster.make({ settings: { max_connections: 17, application_name: "it's me" } })
@@ -206,6 +227,16 @@ describe("what a cluster is made of", () => {
       const error = yield* Effect.flip(PgCluster.make({ settings: { shared_buffers: "a lot" } }))
       assert.strictEqual(error._tag, "PgServerError")
       assert.match(error.message, /invalid value for parameter "shared_buffers"/)
+    })
+  )
+})
+
+describe("under a virtual clock", () => {
+  it.effect("a cluster starts, is stopped and closes all the same", () =>
+    Effect.gen(function* () {
+      const { primary } = yield* PgCluster.make()
+      yield* primary.restart("immediate")
+      assert.deepStrictEqual(yield* primary.query("select 1 as one"), [{ one: 1 }])
     })
   )
 })

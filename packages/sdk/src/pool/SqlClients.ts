@@ -10,7 +10,7 @@ import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import type * as Reactivity from "effect/reactivity/Reactivity"
+import * as Reactivity from "effect/reactivity/Reactivity"
 import type * as Scope from "effect/Scope"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { Connection } from "effect/sql/SqlConnection"
@@ -187,3 +187,13 @@ export const make = <E>(
       }
     }) as unknown as PgClient.PgClient
   })
+
+export type { PgClient } from "@effect/sql-pg/PgClient"
+
+/** {@link make} with Effect's own `Reactivity`, for who has none. */
+export const makeWithReactivity = <E>(leaser: Leaser<E>, options: SqlClientOptions): Effect.Effect<PgClient.PgClient> =>
+  Effect.provide(make(leaser, options), Reactivity.layer)
+
+/** The client under both of Effect's services. */
+export const context = (client: PgClient.PgClient): Context.Context<SqlClient.SqlClient | PgClient.PgClient> =>
+  Context.add(Context.make(PgClient.PgClient, client), SqlClient.SqlClient, client)

@@ -1,0 +1,165 @@
+/** The tarball as a stranger gets it: packed, installed into an empty project, imported through every door. */
+import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
+import { execFile } from "node:child_process"
+import * as fs from "node:fs"
+import * as os from "node:os"
+import * as path from "node:path"
+import { fileURLToPath } from "node:url"
+import { promisify } from "node:util"
+import { publint } from "publint"
+
+const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..")
+const sdk = path.join(root, "packages/sdk")
+const bin = (name: string) => path.join(root, "node_modules/.bin", name)
+
+/** Its output, or an error that shows it. */
+const run = (command: string, args: ReadonlyArray<string>, cwd: string): Promise<string> =>
+  promisify(execFile)(command, args, { cwd, maxBuffer: 64 << 20 }).then(
+    ({ stdout }) => stdout,
+    (error: { readonly stdout?: string; readonly stderr?: string }) => {
+      throw new Error(`${command} ${args.join(" ")}\n${error.stdout ?? ""}${error.stderr ?? ""}`)
+    }
+  )
+
+const filesIn = (folder: string): ReadonlyArray<string> =>
+  (fs.readdirSync(folder, { recursive: true, encoding: "utf8" }) as ReadonlyArray<string>)
+    .map((name) => name.split(path.sep).join("/"))
+    .filter((name) => fs.statSync(path.join(folder, name)).isFile())
+    .toSorted()
+
+/** Every module of the SDK by the name a user imports it with: `@sluice/sdk/pool/Session`, `@sluice/sdk/testing`. */
+const doors = filesIn(path.join(sdk, "src"))
+  .filter((name) => !name.startsWith("internal/") && !name.includes("/internal/"))
+  .map((name) => name.replace(/\.ts$/, "").replace(/(^|\/)index$/, ""))
+  .map((name) => (name === "" ? "@sluice/sdk" : `@sluice/sdk/${name}`))
+
+describe("the tarball of @sluice/sdk", () => {
+  let project = ""
+  let tarball = ""
+  let installed = ""
+
+  beforeAll(async () => {
+    project = fs.mkdtempSync(path.join(os.tmpdir(), "sluice-package-"))
+    const packed = JSON.parse(await run("npm", ["pack", "--json", "--silent", "--pack-destination", project], sdk))
+    // npm 12 answers with a record by package name, npm 11 with a list.
+    tarball = path.join(project, (Object.values(packed)[0] as { readonly filename: string }).filename)
+    fs.writeFileSync(path.join(project, "package.json"), JSON.stringify({ name: "stranger", type: "module" }))
+    const flags = ["--offline", "--no-audit", "--no-fund", "--no-package-lock", "--legacy-peer-deps", "--silent"]
+    await run("npm", ["install", ...flags, tarball], project)
+    installed = path.join(project, "node_modules/@sluice/sdk")
+    // The peers as they are here: no registry is asked.
+    for (const name of ["effect", "@effect/sql-pg", "@types/node", "undici-types"]) {
+      const target = path.join(project, "node_modules", name)
+      fs.mkdirSync(path.dirname(target), { recursive: true })
+      fs.symlinkSync(fs.realpathSync(path.join(root, "node_modules", name)), target, "junction")
+    }
+  }, 120_000)
+
+  afterAll(() => fs.rmSync(project, { recursive: true, force: true }))
+
+  it("holds what a user needs and nothing else", () => {
+    const files = filesIn(installed)
+    for (const name of ["LICENSE", "README.md", "package.json", "dist/index.js", "dist/index.d.ts", "src/index.ts"]) {
+      assert.include(files, name)
+    }
+    assert.strictEqual(
+      fs.readFileSync(path.join(installed, "LICENSE"), "utf8"),
+      fs.readFileSync(path.join(root, "LICENSE"), "utf8")
+    )
+    const allowed = /^(LICENSE|README\.md|package\.json|src\/.*\.ts|dist\/.*\.(js|js\.map|d\.ts|d\.ts\.map))$/
+    assert.deepStrictEqual(
+      files.filter((name) => !allowed.test(name)),
+      []
+    )
+    // One file of each kind for each source: what a deleted source left behind is not shipped.
+    const sources = files.filter((name) => name.startsWith("src/")).map((name) => name.slice(4, -3))
+    const expected = sources.flatMap((name) =>
+      [".d.ts", ".d.ts.map", ".js", ".js.map"].map((end) => `dist/${name}${end}`)
+    )
+    assert.deepStrictEqual(
+      files.filter((name) => name.startsWith("dist/")),
+      expected.toSorted()
+    )
+  })
+
+  it("has source maps that lead to the shipped sources, and no path of this machine", () => {
+    const maps = filesIn(path.join(installed, "dist")).filter((name) => name.endsWith(".map"))
+    assert.isAbove(maps.length, 3)
+    for (const name of maps) {
+      const file = path.join(installed, "dist", name)
+      const map = JSON.parse(fs.readFileSync(file, "utf8")) as { readonly sources: ReadonlyArray<string> }
+      assert.lengthOf(map.sources, 1)
+      const source = path.resolve(path.dirname(file), map.sources[0]!)
+      assert.isTrue(fs.existsSync(source), `${name} -> ${map.sources[0]}`)
+      assert.isTrue(source.startsWith(path.join(installed, "src")))
+    }
+    for (const name of filesIn(installed)) {
+      assert.notInclude(fs.readFileSync(path.join(installed, name), "utf8"), root, name)
+    }
+  })
+
+  it("leaves publint nothing to say", async () => {
+    const bytes = fs.readFileSync(tarball)
+    const { messages } = await publint({
+      strict: true,
+      pack: { tarball: bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength) as ArrayBuffer }
+    })
+    assert.deepStrictEqual(messages, [])
+  })
+
+  it("has the right types at every door, says arethetypeswrong", async () => {
+    const entries = doors.map((door) => door.replace("@sluice/sdk", "."))
+    const flags = ["--profile", "esm-only", "--no-definitely-typed", "--no-emoji", "--format", "ascii"]
+    await run(bin("attw"), [tarball, ...flags, "--entrypoints", ...entries], project)
+  })
+
+  it("is imported from plain JavaScript through every door, and through no other", async () => {
+    fs.writeFileSync(
+      path.join(project, "main.js"),
+      `${doors.map((door, i) => `import * as m${i} from "${door}"`).join("\n")}
+const shut = []
+for (const name of ["internal/anything", "index", "testing/index", "dist/index.js", "src/index.ts"]) {
+  await import("@sluice/sdk/" + name).then(() => shut.push("open"), (error) => shut.push(error.code))
+}
+console.log(JSON.stringify({ ReportError: Object.keys(m${doors.indexOf("@sluice/sdk")}).includes("ReportError"), shut }))
+`
+    )
+    const result = JSON.parse(await run(process.execPath, ["main.js"], project))
+    assert.isTrue(result.ReportError)
+    for (const code of result.shut) {
+      assert.include(["ERR_PACKAGE_PATH_NOT_EXPORTED", "ERR_MODULE_NOT_FOUND"], code)
+    }
+  })
+
+  const compilers = {
+    nodenext: { module: "NodeNext", moduleResolution: "NodeNext" },
+    bundler: { module: "ESNext", moduleResolution: "Bundler" }
+  }
+  for (const [name, options] of Object.entries(compilers)) {
+    it(`is imported from TypeScript with moduleResolution ${name}, declarations checked`, async () => {
+      fs.writeFileSync(
+        path.join(project, `${name}.ts`),
+        `${doors.map((door, i) => `import * as m${i} from "${door}"`).join("\n")}
+import { ReportError } from "@sluice/sdk"
+export const all = [${doors.map((_, i) => `m${i}`).join(", ")}]
+export const tag: ReportError.DeadlineExceeded["_tag"] = "DeadlineExceeded"
+// @ts-expect-error types are there: a tag that does not exist is refused
+export const none: ReportError.DeadlineExceeded["_tag"] = "NoSuchError"
+`
+      )
+      const compilerOptions = {
+        ...options,
+        target: "ES2022",
+        lib: ["ES2023", "DOM"],
+        types: ["node"],
+        strict: true,
+        exactOptionalPropertyTypes: true,
+        skipLibCheck: false,
+        noEmit: true
+      }
+      const config = path.join(project, `tsconfig.${name}.json`)
+      fs.writeFileSync(config, JSON.stringify({ compilerOptions, files: [`${name}.ts`] }))
+      await run(bin("tsc"), ["-p", config, "--pretty", "false"], project)
+    })
+  }
+})
