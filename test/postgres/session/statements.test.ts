@@ -167,9 +167,17 @@ layer(PgCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })("
     Effect.gen(function* () {
       const session = yield* connect(yield* primary, { maxMessageSize: 100_000 })
       assert.lengthOf((yield* session.query("select repeat('x', 90000) as x")).rows, 1)
-      const error = yield* Effect.flip(session.query("select repeat('x', 200000) as x"))
-      assert.strictEqual(factsOf(error)?.bound, "message")
-      assert.match(error.message, /maxMessageSize/)
+      const errors = yield* Effect.all(
+        [
+          Effect.flip(session.query("select repeat('x', 200000) as x")),
+          Effect.flip(session.query("select pg_sleep(1), 1 as neighbour"))
+        ],
+        { concurrency: "unbounded" }
+      )
+      assert.strictEqual(factsOf(errors[0])?.bound, "message")
+      assert.match(errors[0].message, /maxMessageSize/)
+      assert.strictEqual(PgFailure.fromSqlError(errors[0]).retry, "never")
+      assert.strictEqual(PgFailure.fromSqlError(errors[1]).class, "ConnectionLost")
     })
   )
 

@@ -145,7 +145,14 @@ export const drain = (wire: Wire, onDone: (ok: boolean) => void): void => {
     wire.cancelling = false
     if (!ok) {
       wire.die(
-        connectionError(undefined, "The server did not confirm a cancellation in time", "cancel", { bound: "drain" })
+        connectionError(
+          undefined,
+          pooler && sent
+            ? "A session behind a pooler is not handed on after a cancellation"
+            : "The server did not confirm a cancellation in time",
+          "cancel",
+          { bound: "drain" }
+        )
       )
     }
     wire.hold(false)

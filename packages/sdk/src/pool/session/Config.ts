@@ -99,11 +99,13 @@ export interface ResolvedConfig {
   readonly types: ReadonlyArray<TypeCodec>
 }
 
-const millis = (input: Duration.Input | undefined, fallback: number): number =>
-  input === undefined ? fallback : Duration.toMillis(Duration.fromInputUnsafe(input))
+/** Node's timers and PostgreSQL's settings both end here, and Node takes anything above for nothing at all. */
+const longest = 2_147_483_647
 
 const optionalMillis = (input: Duration.Input | undefined): number | undefined =>
-  input === undefined ? undefined : Math.round(Duration.toMillis(Duration.fromInputUnsafe(input)))
+  input === undefined ? undefined : Math.min(longest, Math.round(Duration.toMillis(Duration.fromInputUnsafe(input))))
+
+const millis = (input: Duration.Input | undefined, fallback: number): number => optionalMillis(input) ?? fallback
 
 const reserved = new Set(["user", "database", "replication", "options", "client_encoding"])
 

@@ -39,11 +39,13 @@ export const listen = (
     let listeners = wire.listeners.get(channel)
     if (listeners === undefined) wire.listeners.set(channel, (listeners = new Set()))
     listeners.add(listener)
-    let closed = false
+    const forget = wire.onDeath((error) => {
+      Queue.failCauseUnsafe(queue, Cause.fail(error))
+    })
     yield* Scope.addFinalizer(
       scope,
       Effect.suspend((): Effect.Effect<unknown> => {
-        closed = true
+        forget()
         listeners.delete(listener)
         if (listeners.size > 0 || session.dead !== undefined) return Queue.shutdown(queue)
         wire.listeners.delete(channel)
@@ -53,9 +55,6 @@ export const listen = (
         )
       })
     )
-    wire.onDeath((error) => {
-      if (!closed) Queue.failCauseUnsafe(queue, Cause.fail(error))
-    })
     yield* session.query(`LISTEN ${quote(channel)}`, [], { noRows: true, operation: "listen" })
     return queue
   })

@@ -151,7 +151,7 @@ export class StatementOperation implements Operation {
     return withFormats(this.wire.shared.encodeBind(name, this.#parameters), description?.formats ?? allBinary)
   }
 
-  frame(prefix: Uint8Array | undefined): Uint8Array | undefined {
+  frame(prefix: Uint8Array | undefined): Uint8Array {
     const types = this.#types ?? this.#bindParameters()
     if (!this.#named) return this.#unnamedFrame(types, prefix)
     let prepared = this.#prepared
@@ -165,11 +165,17 @@ export class StatementOperation implements Operation {
       this.#expect(prepared.description!)
       return this.#with(prefix, [bound, frames.executeSync])
     }
-    if (prepared.state === "parsing") {
-      ;(prepared.waiters ??= []).push(() => this.wire.submit(this))
-      return undefined
-    }
     const known = this.#noRows ? null : this.wire.shared.descriptions.get(DescriptionCache.key(this.sql, types))
+    if (prepared.state === "parsing") {
+      if (known === undefined) {
+        this.#named = false
+        return this.#unnamedFrame(types, prefix)
+      }
+      // Its Parse is on the wire, ahead of this. Should it fail, the name is not there, and that is seen to.
+      const bound = this.#bind(prepared.name, known)
+      this.#expect(undefined)
+      return this.#with(prefix, [bound, frames.describeExecuteSync])
+    }
     const parse = this.#parse(prepared.name, types)
     let rest: ReadonlyArray<Uint8Array>
     if (known === undefined) {
@@ -185,6 +191,7 @@ export class StatementOperation implements Operation {
   }
 
   #unnamedFrame(types: ReadonlyArray<number>, prefix: Uint8Array | undefined): Uint8Array {
+    this.#prepared = undefined
     const known = this.#noRows ? null : this.wire.shared.descriptions.get(DescriptionCache.key(this.sql, types))
     const parse = this.#parse("", types)
     this.wire.dirty |= stateChangeIn(this.sql)
@@ -309,14 +316,10 @@ export class StatementOperation implements Operation {
     )
   }
 
-  /** The outcome of a named Parse decides over everybody who waits for the name. */
   #parsed(prepared: Prepared, ok: boolean): void {
     this.#parsing = false
     if (ok && prepared.description !== undefined) prepared.state = "ready"
     else this.wire.statements.forget(prepared)
-    const waiters = prepared.waiters
-    prepared.waiters = undefined
-    waiters?.forEach((waiter) => waiter())
   }
 
   #failed(failure: SqlError): void {
@@ -339,7 +342,6 @@ export class StatementOperation implements Operation {
   }
 
   reject(error: SqlError): void {
-    if (this.#parsing && this.#prepared !== undefined) this.#parsed(this.#prepared, false)
     this.finish(Result.fail(error))
   }
 

@@ -42,8 +42,6 @@ export interface Prepared {
   lastUsed: number
   /** What running it may change on the session; see `SessionState`. */
   readonly changes: number
-  /** Statements that wait for the outcome of the Parse. */
-  waiters: Array<() => void> | undefined
 }
 
 const sameTypes = (left: ReadonlyArray<number>, right: ReadonlyArray<number>): boolean => {
@@ -90,8 +88,7 @@ export class StatementCache {
       state: "new",
       description: undefined,
       lastUsed: ++this.#clock,
-      changes: stateChangeIn(sql),
-      waiters: undefined
+      changes: stateChangeIn(sql)
     }
     if (known === undefined) this.#bySql.set(sql, [made])
     else known.push(made)

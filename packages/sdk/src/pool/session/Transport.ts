@@ -99,7 +99,8 @@ export const open = (
     release()
     onDone(Result.succeed({ socket, encrypted, address: resolvedAddress }))
   }
-  const onError = (cause: Error): void => fail(cause, `Cannot connect: ${cause.message}`)
+  const onError = (cause: Error): void =>
+    fail(cause, `Cannot connect: ${cause.message || (cause as NodeJS.ErrnoException).code}`)
   const onClose = (): void => fail(undefined, "The server closed the connection before it was usable")
 
   const adopt = (next: Net.Socket): void => {

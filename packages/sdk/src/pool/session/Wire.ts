@@ -41,8 +41,8 @@ export interface Operation {
   readonly opens: boolean
   /** Reads the rows of its current cycle. */
   readField: PgProtocol.FieldReader<unknown> | undefined
-  /** The next cycle's bytes. `undefined`: it waits for something else and submits itself again. May throw. */
-  frame(prefix: Uint8Array | undefined): Uint8Array | undefined
+  /** The next cycle's bytes. May throw. */
+  frame(prefix: Uint8Array | undefined): Uint8Array
   onMessage(message: Message): void
   /** Its cycle is over. */
   onReady(): void
@@ -63,7 +63,7 @@ const sharedOf = (config: ResolvedConfig): Shared => {
   const known = sharedByConfig.get(config)
   if (known !== undefined) return known
   const catalogue = makeCatalogue(config.types)
-  const made = { descriptions: new DescriptionCache(2000), catalogue, encodeBind: makeBindEncoder(catalogue.registry) }
+  const made = { descriptions: new DescriptionCache(1000), catalogue, encodeBind: makeBindEncoder(catalogue.registry) }
   sharedByConfig.set(config, made)
   return made
 }
@@ -92,7 +92,7 @@ export class Wire {
 
   readonly #socket: Started["channel"]["socket"]
   readonly #parser: PgProtocol.Parser<unknown>
-  readonly #deaths: Array<(error: SqlError) => void> = []
+  readonly #deaths = new Set<(error: SqlError) => void>()
   readonly #idle: Array<() => void> = []
   #pending: Array<Operation> = []
   #flying: Array<Operation> = []
@@ -100,6 +100,7 @@ export class Wire {
   #abandoned = 0
   #scheduled = false
   #opening: Operation | undefined
+  #asking: Operation | undefined
   #lastNotice: PgProtocol.ErrorFields | undefined
   #heardAt = 0
   #watchdog: NodeJS.Timeout | undefined
@@ -167,9 +168,11 @@ export class Wire {
     else this.#idle.push(callback)
   }
 
-  onDeath(callback: (error: SqlError) => void): void {
+  /** The returned function takes the callback back. */
+  onDeath(callback: (error: SqlError) => void): () => void {
     if (this.dead !== undefined) callback(this.dead)
-    else this.#deaths.push(callback)
+    else this.#deaths.add(callback)
+    return () => void this.#deaths.delete(callback)
   }
 
   hold(held: boolean): void {
@@ -206,12 +209,17 @@ export class Wire {
     if (this.dead !== undefined || this.#socket.destroyed) return
     const wasIdle = this.depth === 0
     const written: Array<Uint8Array> = []
-    while (this.#opening === undefined && this.#pending.length > 0 && this.depth < this.config.pipelineDepth) {
+    while (
+      this.#opening === undefined &&
+      this.#asking === undefined &&
+      this.#pending.length > 0 &&
+      this.depth < this.config.pipelineDepth
+    ) {
       if (this.held && !this.#pending[0]!.urgent) break
       const operation = this.#pending.shift()!
       if (operation.abandoned) continue
       const begin = operation.opens ? this.begin : undefined
-      let frame: Uint8Array | undefined
+      let frame: Uint8Array
       try {
         frame = operation.frame(begin)
       } catch (cause) {
@@ -225,7 +233,6 @@ export class Wire {
         )
         continue
       }
-      if (frame === undefined) continue
       if (begin !== undefined) {
         // Until the server confirms the transaction nothing else may follow: it would run outside of one if BEGIN failed.
         this.begin = undefined
@@ -234,6 +241,8 @@ export class Wire {
       operation.written = true
       this.#flying.push(operation)
       written.push(frame)
+      // It only asks how to go on; whoever was submitted after it must not overtake it.
+      if (operation.harmless) this.#asking = operation
     }
     if (written.length === 0) return
     if (wasIdle) {
@@ -248,19 +257,22 @@ export class Wire {
     try {
       this.#parser.pushEach(chunk, this.#dispatch)
     } catch (cause) {
-      if (!(cause instanceof PgProtocol.ParseError)) throw cause
-      const tooLong = cause.message.includes("exceeds maxMessageSize")
-      this.die(
-        tooLong
-          ? connectionError(
-              cause,
-              `A value or row is longer than the ${this.config.maxMessageSize} bytes a message may have (maxMessageSize)`,
-              "query",
-              { bound: "message" }
-            )
-          : connectionError(cause, `The server's messages cannot be read: ${cause.message}`, "query")
-      )
+      this.#unreadable(cause)
     }
+  }
+
+  #unreadable(cause: unknown): void {
+    const why = cause instanceof Error ? cause.message : String(cause)
+    const lost = connectionError(cause, `The server's messages cannot be read: ${why}`, "query")
+    if (!(cause instanceof PgProtocol.ParseError && why.includes("exceeds maxMessageSize"))) return this.die(lost)
+    // Its own statement would meet it again; what was behind it has only lost the connection.
+    const tooLong = statementError(
+      cause,
+      `A value or row is longer than the ${this.config.maxMessageSize} bytes that a message may have (maxMessageSize)`,
+      "query",
+      { bound: "message", fatal: true, severity: "FATAL", sqlState: "54000" }
+    )
+    this.die(tooLong, { neighbours: lost })
   }
 
   readonly #dispatch = (message: Message): void => {
@@ -280,7 +292,7 @@ export class Wire {
         return
       case "ErrorResponse":
         if (isFatalSeverity(message.fields.severityUnlocalized ?? message.fields.severity) || this.depth === 0) {
-          return this.die(serverError(message.fields, "query", { fatal: true }), true)
+          return this.die(serverError(message.fields, "query", { fatal: true }), { told: true })
         }
         break
       case "CommandComplete":
@@ -317,6 +329,7 @@ export class Wire {
     if (operation.abandoned) this.#abandoned--
     operation.written = false
     if (this.#abandoned > 0 && this.#abandoned === this.depth) this.onAlone?.()
+    if (this.#asking === operation) this.#asking = undefined
     if (this.#opening === operation) this.#opened(status)
     operation.onReady()
     if (this.#pending.length > 0) this.#schedule()
@@ -347,13 +360,19 @@ export class Wire {
     )
   }
 
-  /** Ends the session now. `told`: the server itself said so, in its place in the order of answers. */
-  die(error: SqlError, told = false, destroy = true): void {
+  /**
+   * Ends the session now. `told`: the server itself said so, in its place in the order of answers. `neighbours`: what
+   * is said to those behind the statement that ended it.
+   */
+  die(
+    error: SqlError,
+    options: { readonly told?: boolean; readonly keepSocket?: boolean; readonly neighbours?: SqlError } = {}
+  ): void {
     if (this.dead !== undefined) return
     this.dead = error
     this.#unwatch()
     this.#parser.readField = undefined
-    if (destroy) this.#socket.destroy()
+    if (options.keepSocket !== true) this.#socket.destroy()
     const flying = this.#flying.slice(this.#head)
     const pending = this.#pending
     const inTransaction = this.status !== "idle"
@@ -361,18 +380,20 @@ export class Wire {
     this.#head = 0
     this.#pending = []
     this.#abandoned = 0
-    for (const callback of this.#deaths.splice(0)) callback(error)
+    const deaths = [...this.#deaths]
+    this.#deaths.clear()
+    for (const callback of deaths) callback(error)
     flying.forEach((operation, index) => {
       const undone = (inTransaction || operation === this.#opening) && !operation.commit
       // The server was at the first one; whatever was behind it was not begun.
-      const known = told && (index > 0 || !(operation.completed || operation.commit))
+      const known = options.told === true && (index > 0 || !(operation.completed || operation.commit))
       const facts: Partial<SessionFacts> = {
         sent: true,
         commit: !undone && !known && !operation.harmless,
         inTransaction: inTransaction || operation === this.#opening,
         readOnly: this.readOnly
       }
-      operation.reject(withFacts(error, facts))
+      operation.reject(withFacts(index > 0 ? (options.neighbours ?? error) : error, facts))
     })
     for (const operation of pending) operation.reject(withFacts(error, { sent: false, commit: false }))
     for (const callback of this.#idle.splice(0)) callback()
@@ -387,7 +408,7 @@ export class Wire {
     }
     socket.once("close", onClosed)
     if (this.depth > 0) return this.die(error)
-    this.die(error, false, false)
+    this.die(error, { keepSocket: true })
     socket.resume()
     socket.end(frames.terminate)
   }
