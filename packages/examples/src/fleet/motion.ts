@@ -13,21 +13,18 @@
  * first island is read depends on what was confirmed before the silence (`entry`), and that on the block before. Only
  * blocks that are `open` pass this dependence on, and these are few, so that the recursion is short.
  */
+import type * as Duration from "effect/Duration"
 import type * as SqlClient from "effect/sql/SqlClient"
 import type * as Statement from "effect/sql/Statement"
+import { type Window, within } from "./sql.ts"
 
-/** What the rule asks for, in the units of the store: m/s, metres, milliseconds. */
-export interface MotionParams {
-  /** Registration of one vehicle, or null for all. */
-  readonly vehicle: string | null
-  /** The period is half open: `from` belongs to it, `to` does not. */
-  readonly from: Date
-  readonly to: Date
+/** What the rule asks for. Durations travel as intervals of PostgreSQL. */
+export interface MotionParams extends Window {
   readonly motionThreshold: number
   readonly minTripDistance: number
-  readonly minTripDuration: number
-  readonly minParking: number
-  readonly silence: number
+  readonly minTripDuration: Duration.Duration
+  readonly minParking: Duration.Duration
+  readonly silence: Duration.Duration
   readonly useIgnition: boolean
 }
 
@@ -35,26 +32,18 @@ export interface MotionParams {
  * The common table expressions that end in `intervals`: (vehicle_id, moving, start_time, end_time, from_first, to_last).
  * For use after `with recursive`. `from_first` and `to_last` say that the interval was cut by the period (or the data).
  */
-export const intervals = (sql: SqlClient.SqlClient, p: MotionParams): Statement.Fragment => {
-  // Two statements rather than `vehicle is null or ...`, which would keep a prepared plan from the index.
-  const only =
-    p.vehicle === null
-      ? sql``
-      : sql`and p.vehicle_id = (select id from fleet.vehicles where registration = ${p.vehicle}::text)`
-  const millis = (value: number) => sql`(interval '1 millisecond' * ${value}::float8)`
-  return sql`
+export const intervals = (sql: SqlClient.SqlClient, p: MotionParams): Statement.Fragment => sql`
     fixes as (
       select
         p.vehicle_id, p.time, p.odometer_m, p.ignition, p.speed_mps > ${p.motionThreshold}::float8 as moving
       from fleet.positions p
-      where p.time >= ${p.from}::timestamptz and p.time < ${p.to}::timestamptz
-        ${only}
+      where ${within(sql, "p", p)}
     ),
     compared as (
       select
         *,
         lag(moving) over life is null as is_first,
-        time - lag(time) over life >= ${millis(p.silence)} as after_silence,
+        time - lag(time) over life >= ${p.silence}::interval as after_silence,
         moving <> lag(moving) over life as turned
       from fixes
       window life as (partition by vehicle_id order by time)
@@ -92,13 +81,13 @@ export const intervals = (sql: SqlClient.SqlClient, p: MotionParams): Statement.
       select
         *,
         case when moving then
-          size > 1 and (last_time - first_time >= ${millis(p.minTripDuration)}
+          size > 1 and (last_time - first_time >= ${p.minTripDuration}::interval
             or far_after_first_m - first_m >= ${p.minTripDistance}::float8)
         else
-          (size > 1 and last_time - first_time >= ${millis(p.minParking)}) or (${p.useIgnition}::boolean and engine_off)
+          (size > 1 and last_time - first_time >= ${p.minParking}::interval) or (${p.useIgnition}::boolean and engine_off)
         end as confirmed,
         -- the same for a run whose first position is not looked at
-        moving and size > 2 and (last_time - second_time >= ${millis(p.minTripDuration)}
+        moving and size > 2 and (last_time - second_time >= ${p.minTripDuration}::interval
           or far_after_second_m - second_m >= ${p.minTripDistance}::float8) as confirmed_late
       from runs
     ),
@@ -147,7 +136,7 @@ export const intervals = (sql: SqlClient.SqlClient, p: MotionParams): Statement.
       join chained b on b.vehicle_id = e.vehicle_id and b.block = e.block + 1
       cross join lateral (
         select not e.cut_before and case when e.carried_time is null then a.confirmed else
-          a.run_end - e.carried_time >= ${millis(p.minTripDuration)}
+          a.run_end - e.carried_time >= ${p.minTripDuration}::interval
             or a.far_m - e.carried_m >= ${p.minTripDistance}::float8 end as exit_moving
       ) now
       cross join lateral (
@@ -169,7 +158,7 @@ export const intervals = (sql: SqlClient.SqlClient, p: MotionParams): Statement.
       where b.block = 1 or (b.moving and case
         when e.cut_before then b.confirmed_late
         when e.carried_time is null then b.confirmed
-        else b.run_end - e.carried_time >= ${millis(p.minTripDuration)}
+        else b.run_end - e.carried_time >= ${p.minTripDuration}::interval
           or b.far_m - e.carried_m >= ${p.minTripDistance}::float8 end)
       union all
       -- a silence: stopped, if it was not so already
@@ -199,4 +188,3 @@ export const intervals = (sql: SqlClient.SqlClient, p: MotionParams): Statement.
       from spans
       where end_time > start_time
     )`
-}
