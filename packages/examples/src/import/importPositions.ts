@@ -37,7 +37,7 @@ export interface ImportSummary {
   readonly contradicting: number
   /** Lines about an instant that the fleet had a position for before. */
   readonly alreadyThere: number
-  /** Imported lines older than a line before them of the same vehicle. Harmless. */
+  /** Imported lines older than the line before them of the same vehicle. Harmless. */
   readonly outOfOrder: number
   readonly rejected: number
   readonly reasons: ReadonlyArray<{ readonly field: string; readonly reason: string; readonly lines: number }>
@@ -95,7 +95,7 @@ const stage = Effect.fnUntraced(function* (
     longitude_deg: position.longitude,
     speed_mps: position.speed
   }))
-  // One JSON text: the driver takes the type of an array from its first element, and 0 would make floats integers.
+  // One JSON text rather than arrays: the driver refuses an array that mixes 0 and 1.5 (an int4 and a float8 to it).
   yield* sql`
     insert into staged
     select * from json_to_recordset(${JSON.stringify(rows)}::text::json) as s (
@@ -193,10 +193,9 @@ export const importPositions = Effect.fn("importPositions")(function* (file: str
     }>`
       select
         count(*)::int as imported, count(distinct registration)::int as vehicles,
-        (count(*) filter (where time < newest))::int as "outOfOrder", min(time) as from, max(time) as to
+        (count(*) filter (where time < previous))::int as "outOfOrder", min(time) as from, max(time) as to
       from (
-        select *, max(time) over (partition by registration order by line rows between unbounded preceding and 1 preceding) as newest
-        from staged
+        select *, lag(time) over (partition by registration order by line) as previous from staged
       ) s`
     const { from, to } = summary!
     if (from === null || to === null) return summary!
