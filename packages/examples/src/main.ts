@@ -28,17 +28,17 @@ const flags = {
   ),
   vehicles: Flag.Int("vehicles").pipe(
     Flag.withSchema(from1To(2000)),
-    Flag.withDescription("Vehicles of the fleet"),
+    Flag.withDescription(`Vehicles of the fleet (default ${Simulation.defaults.vehicles})`),
     Flag.withDefault(Simulation.defaults.vehicles)
   ),
   days: Flag.Int("days").pipe(
     Flag.withSchema(from1To(366)),
-    Flag.withDescription("Days of positions, from Monday, 2 March 2026 on"),
+    Flag.withDescription(`Days of positions, from Monday, 2 March 2026 on (default ${Simulation.defaults.days})`),
     Flag.withDefault(Simulation.defaults.days)
   ),
   seed: Flag.Int("seed").pipe(
     Flag.withSchema(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 2_147_483_647 }))),
-    Flag.withDescription("The same seed makes the same fleet"),
+    Flag.withDescription(`The same seed makes the same fleet (default ${Simulation.defaults.seed})`),
     Flag.withDefault(Simulation.defaults.seed)
   ),
   dirty: Flag.Boolean("dirty").pipe(
@@ -47,11 +47,11 @@ const flags = {
   ),
   timeZone: Flag.String("time-zone").pipe(
     Flag.withSchema(TimeZoneParameter),
-    Flag.withDescription("The reader's time zone: where a day begins"),
+    Flag.withDescription("The reader's time zone: where a day begins (default Europe/Berlin)"),
     Flag.withDefault("Europe/Berlin")
   ),
   units: Flag.Literals("units", ["metric", "imperial"]).pipe(
-    Flag.withDescription("The reader's units; the store is metric"),
+    Flag.withDescription("The reader's units; the store is metric (default metric)"),
     Flag.withDefault("metric" as const)
   )
 }

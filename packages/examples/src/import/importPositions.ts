@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Stream from "effect/Stream"
-import { Line, lines, type Position, type RejectedLine, type SpeedUnit } from "./PositionsCsv.ts"
+import { type Line, lines, type Position, type RejectedLine, type SpeedUnit } from "./PositionsCsv.ts"
 
 export interface ImportOptions {
   /** The unit of the column `speed`. Default `m/s`. */

@@ -57,11 +57,11 @@ export const printStoppage = (period: Period, reader: Reader, shown?: number) =>
     shown,
     columns: [
       { title: "vehicle", cell: (row) => row.vehicle },
-      { title: "zone", cell: (row) => row.zone ?? "(on the way)" },
+      { title: "zone", cell: (row) => row.zone ?? "(no zone)" },
       { title: "from", cell: (row) => (row.openStart ? `before ${time(row.start)}` : time(row.start)) },
       { title: "to", cell: (row) => (row.openEnd ? "still there" : time(row.end)) },
       { title: "stood", cell: (row) => duration(row.duration), right: true },
-      { title: "engine on", cell: (row) => (Duration.isZero(row.engineOn) ? "" : duration(row.engineOn)), right: true },
+      { title: "engine on", cell: (row) => (row.engineOn === null ? "?" : duration(row.engineOn)), right: true },
       { title: "class", cell: (row) => row.class }
     ]
   })
@@ -95,8 +95,8 @@ export const printTrips = (period: Period, reader: Reader) => {
     columns: [
       { title: "vehicle", cell: (row) => row.vehicle },
       { title: "left", cell: (row) => time(row.start) },
-      { title: "from", cell: (row) => row.fromZone ?? "(on the way)" },
-      { title: "to", cell: (row) => row.toZone ?? "(on the way)" },
+      { title: "from", cell: (row) => row.fromZone ?? "(no zone)" },
+      { title: "to", cell: (row) => row.toZone ?? "(no zone)" },
       { title: "took", cell: (row) => duration(row.duration), right: true },
       { title: lengthUnit, cell: (row) => length(row.distance), right: true },
       { title: `average ${speedUnit}`, cell: (row) => speed(row.averageSpeed), right: true },
@@ -166,7 +166,7 @@ export const printIdle = (period: Period, reader: Reader) => {
     columns: [
       { title: "vehicle", cell: (row) => row.vehicle },
       { title: "depot", cell: (row) => row.depot ?? "" },
-      { title: "zone", cell: (row) => row.zone ?? "(on the way)" },
+      { title: "zone", cell: (row) => row.zone ?? "(no zone)" },
       { title: "from", cell: (row) => time(row.start) },
       { title: "idled", cell: (row) => duration(row.duration), right: true }
     ],
