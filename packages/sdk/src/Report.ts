@@ -33,8 +33,13 @@ import type * as Stream from "effect/Stream"
 import type { RoleService } from "./Database.ts"
 import type * as Declaration from "./report/Declaration.ts"
 import * as Declared from "./report/Declared.ts"
+import * as Explain from "./report/Explain.ts"
 import * as Pipeline from "./report/Pipeline.ts"
 import type { ReportResult } from "./ReportResult.ts"
+
+export { sqlErrorOf } from "./report/Failure.ts"
+export type { Explanation } from "./report/Explain.ts"
+export * as presets from "./report/Presets.ts"
 
 const TypeId = "~@sluice/sdk/Report"
 
@@ -54,11 +59,13 @@ export interface Report<
   out Params extends Schema.Top,
   out Row extends Schema.Top,
   out Error extends Schema.Top,
-  out Requires
+  out Requires,
+  out RoleId = unknown
 > extends Pipeable {
   readonly [TypeId]: typeof TypeId
   readonly "~Error": Error
   readonly "~Requires": Requires
+  readonly "~Role": RoleId
   readonly name: Name
   readonly params: Params
   readonly row: Row
@@ -86,7 +93,7 @@ export interface Report<
   stream(
     params: Params["~type.make.in"]
   ): Stream.Stream<Row["Type"], Error["Type"], Requires | Params["EncodingServices"] | Row["DecodingServices"]>
-  annotate<I, S>(key: Context.Key<I, S>, value: NoInfer<S>): Report<Name, Params, Row, Error, Requires>
+  annotate<I, S>(key: Context.Key<I, S>, value: NoInfer<S>): Report<Name, Params, Row, Error, Requires, RoleId>
 }
 
 /** Any report, for code that handles many. */
@@ -94,6 +101,7 @@ export interface Any {
   readonly [TypeId]: typeof TypeId
   readonly "~Error": Schema.Top
   readonly "~Requires": unknown
+  readonly "~Role": unknown
   readonly name: string
   readonly params: Schema.Top
   readonly row: Schema.Top
@@ -171,7 +179,8 @@ export const make = <
   Declaration.ToSchema<Params>,
   Declaration.ToSchema<Row>,
   Declaration.AfterFallback<Declaration.Failures<Breaker, Bulkhead, RateLimit, Write>, Handled>,
-  RoleId | QueryR | Declaration.RetryServices<Retry> | Handled[keyof Handled]
+  RoleId | QueryR | Declaration.RetryServices<Retry> | Handled[keyof Handled],
+  RoleId
 > => {
   const declared = Declared.make(name, options)
   const pipeline = Pipeline.make(declared)
@@ -179,7 +188,7 @@ export const make = <
     name,
     params: declared.params,
     row: declared.row,
-    errors: Declared.errors(declared),
+    errors: new Set(Declared.errors(declared).values()),
     declared,
     annotations: Context.empty(),
     runWithInfo: pipeline.run,
@@ -187,6 +196,16 @@ export const make = <
     stream: pipeline.stream
   })
 }
+
+/** What a report can cost at worst and how it may fail, from its declaration alone: as data. */
+export const explain = (report: Any): Explain.Explanation =>
+  Explain.explain(report.declared, Declared.errors(report.declared).keys())
+
+/** {@link explain} for a terminal. */
+export const explainText = (report: Any): string => Explain.toText(explain(report))
+
+/** {@link explain} as Markdown, for a catalogue. */
+export const explainMarkdown = (report: Any): string => Explain.toMarkdown(explain(report))
 
 const rowsOf = (result: ReportResult<unknown>): ReadonlyArray<unknown> => result.rows
 

@@ -66,7 +66,8 @@ export interface BreakerOptions {
 
 /** How many calls may be with the database at once, and how many may wait for that. */
 export interface BulkheadOptions {
-  readonly permits: number
+  /** A number, or a share of the pool's sessions (at least one). */
+  readonly permits: number | { readonly ofPool: number }
   /** Callers that may wait. Default: twice the permits. */
   readonly queue?: number | undefined
   /** The longest a caller waits. Default: its deadline. */

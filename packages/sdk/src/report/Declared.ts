@@ -82,7 +82,9 @@ export const make = (name: string, options: any): Declared => {
   const attemptTimeout =
     options.attemptTimeout === undefined ? deadline : millis("attemptTimeout", options.attemptTimeout)
   whole("maxRows", given.maxRows, 1)
-  whole("bulkhead.permits", given.bulkhead?.permits, 1)
+  const permits = given.bulkhead?.permits
+  if (typeof permits === "object") fraction("bulkhead.permits.ofPool", permits.ofPool)
+  else whole("bulkhead.permits", permits, 1)
   whole("bulkhead.queue", given.bulkhead?.queue, 0)
   whole("rateLimit.limit", given.rateLimit?.limit, 1)
   whole("breaker.minimumCalls", given.breaker?.minimumCalls, 1)
@@ -118,6 +120,10 @@ export const make = (name: string, options: any): Declared => {
   }
 }
 
+/** Permits as a number, in a pool of `max` sessions. */
+export const permitsIn = ({ permits }: Declaration.BulkheadOptions, max: number): number =>
+  typeof permits === "number" ? permits : Math.max(1, Math.floor(permits.ofPool * max))
+
 const retryOf = (
   declared: Declaration.Retry<any>,
   millis: (field: string, input: Duration.Input) => number,
@@ -137,8 +143,8 @@ const retryOf = (
 const toSchema = (fields: Schema.Struct.Fields | Schema.Top): Schema.Top =>
   Schema.isSchema(fields) ? fields : Schema.Struct(fields as Schema.Struct.Fields)
 
-/** The schemas of everything that `run` can fail with: the type's twin at run time. */
-export const errors = (declared: Declared): ReadonlySet<Schema.Top> => {
+/** The schemas of everything that `run` can fail with, by tag: the type's twin at run time. */
+export const errors = (declared: Declared): ReadonlyMap<string, Schema.Top> => {
   const all: Record<string, Schema.Top | false> = {
     InvalidParameters: ReportError.InvalidParameters,
     QueryFailed: ReportError.QueryFailed,
@@ -151,6 +157,9 @@ export const errors = (declared: Declared): ReadonlySet<Schema.Top> => {
     OutcomeUnknown: declared.writes !== undefined && ReportError.OutcomeUnknown
   }
   const handled = declared.fallback ?? {}
-  const left = Object.entries(all).filter(([tag, schema]) => schema !== false && handled[tag] === undefined)
-  return new Set(left.map(([, schema]) => schema as Schema.Top))
+  const left = new Map<string, Schema.Top>()
+  for (const [tag, schema] of Object.entries(all)) {
+    if (schema !== false && handled[tag] === undefined) left.set(tag, schema)
+  }
+  return left
 }

@@ -21,7 +21,7 @@ import type {
   Overloaded,
   RowDecodeError
 } from "../ReportError.ts"
-import type { Declared } from "./Declared.ts"
+import { type Declared, permitsIn } from "./Declared.ts"
 
 /** Everything that an attempt can fail with. */
 export type AttemptError =
@@ -79,7 +79,8 @@ export const make = (declared: Declared, role: RoleService, overrides: PgFailure
       declared.bulkhead === undefined
         ? undefined
         : shared(role, declared.bulkhead, "bulkhead", () => {
-            const { maxWait, permits, queue = permits * 2 } = declared.bulkhead!
+            const permits = permitsIn(declared.bulkhead!, role.options.maxConnections)
+            const { maxWait, queue = permits * 2 } = declared.bulkhead!
             return Bulkhead.make({ key: `${role.name}/${declared.lane}`, permits, queue, maxWait })
           }),
     attemptTimeout:
