@@ -1,4 +1,4 @@
-import { Database, Report, ReportGroup } from "@sluice/sdk"
+import { Database, Report, type ReportError, ReportGroup } from "@sluice/sdk"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -18,8 +18,16 @@ const base = {
 // Nothing listens there: what a declaration contradicts is found without a server.
 const nowhere = Fleet.layerRole("replica", { host: "127.0.0.1", port: 1, minConnections: 0, maxConnections: 4 })
 
-const build = (group: ReportGroup.ReportGroup<string, any>) =>
-  Effect.scoped(Layer.build(ReportGroup.layer(group).pipe(Layer.provide(nowhere))))
+type Role = Database.Role<"fleet", "replica">
+
+const build = <R extends Report.Any & { readonly "~Role": Role }>(group: ReportGroup.ReportGroup<string, R>) =>
+  Effect.scoped(
+    Layer.build(
+      (ReportGroup.layer(group) as Layer.Layer<never, ReportError.InvalidDeclarations, Role>).pipe(
+        Layer.provide(nowhere)
+      )
+    )
+  )
 
 describe("explain", () => {
   it("computes the worst case from the declaration", () => {

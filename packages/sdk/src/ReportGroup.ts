@@ -29,8 +29,7 @@ export type Reports<Group> = Group extends ReportGroup<infer _Id, infer R> ? R :
 
 type RoleOf<R> = R extends { readonly "~Role": infer Role } ? Role : never
 
-export const make = <const Id extends string>(id: Id): ReportGroup<Id> =>
-  proto(id, {}) as ReportGroup<Id, any> as ReportGroup<Id, never>
+export const make = <const Id extends string>(id: Id): ReportGroup<Id> => proto(id, {}) as unknown as ReportGroup<Id>
 
 const proto = <Id extends string>(id: Id, reports: Readonly<Record<string, Report.Any>>): ReportGroup<Id, any> => ({
   id,
