@@ -96,19 +96,19 @@ const byKey = Report.make("byKey", {
   lane: "interactive"
 })
 
-const layerOf = (url: string, pool: number) => Bench.layer({ main: { url: Redacted.make(url), min: 2, max: pool } })
+const layerOf = (url: string, pool: number) => Bench.layer({ main: { url: Redacted.make(url), maxConnections: pool } })
 
 /** A report of Sluice: deadline, lease, statement, decode. */
 export const sluice: Subject = {
   name: "sluice",
-  open: async ({ pool, url }) => {
-    const runtime = ManagedRuntime.make(layerOf(url, pool))
-    const role = await runtime.runPromise(Bench.role("main"))
+  open: async ({ pool: size, url }) => {
+    const runtime = ManagedRuntime.make(layerOf(url, size))
+    const { pool } = (await runtime.runPromise(Bench.role("main"))).nodes[0]!
     const load = effects(runtime)
     const select = (id: number) => Effect.map(byKey.run({ id }), (rows) => checked(rows[0], id))
     return {
       select: load(select),
-      acquire: load(() => role.use({ name: "bench", lane: "interactive" }, () => Effect.void)),
+      acquire: load(() => pool.use({ name: "bench", lane: "interactive" }, () => Effect.void)),
       five: load(five(select)),
       close: () => runtime.dispose()
     }

@@ -1,4 +1,4 @@
-import pg from "pg"
+import * as pg from "pg"
 import Cursor from "pg-cursor"
 import { byKey, checked, type Item, promises, type Subject, wide } from "../Subject.ts"
 

@@ -1,5 +1,5 @@
 import { Kysely, PostgresDialect, sql as raw } from "kysely"
-import pg from "pg"
+import * as pg from "pg"
 import postgres from "postgres"
 import { createPool, sql as tag } from "slonik"
 import { checked, type Item, promises, type Subject, wide } from "../Subject.ts"
