@@ -48,6 +48,18 @@ export const client = (target: Target, config?: Partial<SessionConfig>) =>
     Reactivity.layer
   )
 
+/** Our client over one session that is held, as a pool lends it when it is idle. */
+export const heldClient = (target: Target, config?: Partial<SessionConfig>) =>
+  Effect.flatMap(connect(target, config), (session) =>
+    Effect.provide(
+      SqlClients.make(
+        { use: (f) => f(session), acquire: Effect.succeed(session) },
+        { config: { host: target.host, port: target.port, username: "postgres", database: "postgres" } }
+      ),
+      Reactivity.layer
+    )
+  )
+
 /** How long an effect took, in milliseconds of real time. */
 export const timed = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.gen(function* () {

@@ -187,40 +187,54 @@ export class Session implements Poolable {
     )
   })
 
-  /** Never fails: a session that cannot be rolled back is destroyed, which rolls back too. */
+  /**
+   * Never fails: a session that cannot be rolled back is destroyed, which rolls back too. Begun at once, also by a fiber
+   * that is being interrupted; such a fiber does not wait for the answer.
+   */
   readonly rollback: Effect.Effect<void> = Effect.suspend(() => {
     // With a statement of somebody who has left still on the wire, whoever gives the session back drains and resets it.
     if (this.#unbegun() || this.dead !== undefined || this.busy) return Effect.void
     if (this.status === "idle" && this.load === 0) return Effect.void
-    return Effect.catchCause(Effect.asVoid(this.control(["ROLLBACK"], "rollback")), () =>
-      Effect.sync(() => this.destroy())
-    )
+    return this.#begun(["ROLLBACK"], "rollback")
   })
 
   savepoint(name: string): Effect.Effect<void, SqlError> {
     return Effect.asVoid(this.control([`SAVEPOINT ${name}`], "savepoint"))
   }
 
-  releaseSavepoint(name: string): Effect.Effect<void, SqlError> {
-    return Effect.asVoid(this.control([`RELEASE SAVEPOINT ${name}`], "savepoint"))
+  /** Travels with the next statement; nobody waits for it. */
+  releaseSavepoint(name: string): Effect.Effect<void> {
+    return Effect.sync(() => {
+      if (this.#wire.begin === undefined) this.#start([`RELEASE SAVEPOINT ${name}`], "savepoint", () => {})
+    })
   }
 
   /**
-   * Goes back to a savepoint and drops it. Never fails. A statement that was left on the wire is cancelled first, in the
-   * background: what is submitted from here on waits behind both.
+   * Never fails, and is begun at once, as `rollback`. A statement that was left on the wire is cancelled first, in the
+   * background; what is submitted from here on waits behind both.
    */
   rollbackTo(name: string): Effect.Effect<void> {
     return Effect.suspend(() => {
       // A BEGIN that still waits has no savepoint behind it, and stays due.
       if (this.#wire.begin !== undefined || this.dead !== undefined) return Effect.void
-      const control = Effect.asVoid(
-        this.control([`ROLLBACK TO SAVEPOINT ${name}`, `RELEASE SAVEPOINT ${name}`], "rollback")
-      )
-      const safe = Effect.catchCause(control, () => Effect.sync(() => this.destroy()))
-      if (!this.busy) return safe
-      this.drainUnsafe(() => {})
-      return Effect.asVoid(Effect.forkDetach(safe, { startImmediately: true }))
+      if (this.busy) this.drainUnsafe(() => {})
+      return this.#begun([`ROLLBACK TO SAVEPOINT ${name}`], "rollback")
     })
+  }
+
+  #begun(statements: ReadonlyArray<string>, operation: string): Effect.Effect<void> {
+    let done = false
+    let onDone: (() => void) | undefined
+    this.#start(statements, operation, (result) => {
+      if (Result.isFailure(result)) this.destroy()
+      done = true
+      onDone?.()
+    })
+    const answered = Effect.callback<void>((resume) => {
+      if (done) return resume(Effect.void)
+      onDone = () => resume(Effect.void)
+    })
+    return Effect.catchCause(Effect.interruptible(answered), () => Effect.void)
   }
 
   /** Forgets a BEGIN that never left. */
@@ -325,33 +339,46 @@ export class Session implements Poolable {
     operation: string
   ): Effect.Effect<ReadonlyArray<StatementResult>, SqlError> {
     return Effect.callback<ReadonlyArray<StatementResult>, SqlError>((resume) => {
-      const wire = this.#wire
-      const bound = wire.config.controlTimeout
-      const results: Array<StatementResult> = []
-      let finished = false
-      const lose = (why: string): void =>
-        wire.die(connectionError(undefined, why, operation, { bound: operation === "reset" ? "reset" : "control" }))
-      const limit = setTimeout(() => lose(`${operation} was not answered within ${bound} ms`), bound)
-      const finish = (exit: Effect.Effect<ReadonlyArray<StatementResult>, SqlError>): void => {
-        if (finished) return
-        finished = true
-        clearTimeout(limit)
-        resume(exit)
-      }
-      for (const sql of statements) {
-        wire.submit(
-          new StatementOperation(wire, sql, noParams, { noRows: !sql.startsWith("SELECT"), operation }, (result) => {
-            if (Result.isFailure(result)) return finish(Effect.fail(result.failure))
-            results.push(result.success)
-            if (results.length === statements.length) finish(Effect.succeed(results))
-          })
-        )
-      }
-      return Effect.sync(() => {
-        finished = true
-        clearTimeout(limit)
-        lose(`The caller left during ${operation}`)
-      })
+      const leave = this.#start(statements, operation, (result) =>
+        resume(Result.isSuccess(result) ? Effect.succeed(result.success) : Effect.fail(result.failure))
+      )
+      return Effect.sync(leave)
     })
+  }
+
+  /** Submits at once and calls back once; the returned function leaves. */
+  #start(
+    statements: ReadonlyArray<string>,
+    operation: string,
+    onDone: (result: Result.Result<ReadonlyArray<StatementResult>, SqlError>) => void
+  ): () => void {
+    const wire = this.#wire
+    const bound = wire.config.controlTimeout
+    const results: Array<StatementResult> = []
+    let finished = false
+    const lose = (why: string): void =>
+      wire.die(connectionError(undefined, why, operation, { bound: operation === "reset" ? "reset" : "control" }))
+    const limit = setTimeout(() => lose(`${operation} was not answered within ${bound} ms`), bound)
+    const finish = (result: Result.Result<ReadonlyArray<StatementResult>, SqlError>): void => {
+      if (finished) return
+      finished = true
+      clearTimeout(limit)
+      onDone(result)
+    }
+    for (const sql of statements) {
+      wire.submit(
+        new StatementOperation(wire, sql, noParams, { noRows: !sql.startsWith("SELECT"), operation }, (result) => {
+          if (Result.isFailure(result)) return finish(Result.fail(result.failure))
+          results.push(result.success)
+          if (results.length === statements.length) finish(Result.succeed(results))
+        })
+      )
+    }
+    return () => {
+      if (finished) return
+      finished = true
+      clearTimeout(limit)
+      lose(`The caller left during ${operation}`)
+    }
   }
 }

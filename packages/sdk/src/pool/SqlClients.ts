@@ -160,11 +160,12 @@ export const make = <E>(
       spanAttributes: attributes,
       acquireConnection: (restore) => restore(acquirer),
       begin: ({ session }, statement) => session.begin(statement),
-      savepoint: ({ session }, id) => session.savepoint(`sluice_${id}`),
-      // The caller may leave while the server is silent; the session is then destroyed, and its outcome with it unknown.
+      // Control may be left while the server is silent: the session is then destroyed, and a COMMIT's outcome unknown.
+      savepoint: ({ session }, id) => Effect.interruptible(session.savepoint(`sluice_${id}`)),
+      releaseSavepoint: ({ session }, id) => session.releaseSavepoint(`sluice_${id}`),
       commit: ({ session }) => Effect.interruptible(session.commit),
-      rollback: ({ session }) => leaving(session.rollback),
-      rollbackSavepoint: ({ session }, id) => leaving(session.rollbackTo(`sluice_${id}`))
+      rollback: ({ session }) => session.rollback,
+      rollbackSavepoint: ({ session }, id) => session.rollbackTo(`sluice_${id}`)
     })
     return Object.assign(client, {
       [PgClient.TypeId]: PgClient.TypeId,
@@ -186,10 +187,6 @@ export const make = <E>(
       }
     }) as unknown as PgClient.PgClient
   })
-
-/** May be left at once, and never changes what the transaction's body ended with. */
-const leaving = (effect: Effect.Effect<void>): Effect.Effect<void> =>
-  Effect.catchCause(Effect.interruptible(effect), () => Effect.void)
 
 export type { PgClient } from "@effect/sql-pg/PgClient"
 

@@ -89,11 +89,24 @@ export const make = (name: string, shared: Shared): Effect.Effect<Server> =>
       fs.writeFileSync(target, text, { mode: 0o600 })
       give(target, user)
     }
-    const emptyDataDirectory = files("prepare", () => {
-      fs.rmSync(dataDirectory, { recursive: true, force: true })
-      fs.mkdirSync(directory, { recursive: true, mode: 0o755 })
-      fs.mkdirSync(dataDirectory, { mode: 0o700 })
-      give(dataDirectory, user)
+    const postmasterFile = path.join(dataDirectory, "postmaster.pid")
+    const postmasterLines = (): ReadonlyArray<string> => {
+      try {
+        return fs.readFileSync(postmasterFile, "utf8").split("\n")
+      } catch {
+        return []
+      }
+    }
+    const emptyDataDirectory = Effect.gen(function* () {
+      // A killed postmaster leaves a segment of shared memory, which its next start on the same data would have removed.
+      const segment = /^\s*\d+\s+(\d+)/.exec(postmasterLines()[6] ?? "")?.[1]
+      if (segment !== undefined) yield* run("ipcrm", ["-m", segment], {})
+      yield* files("prepare", () => {
+        fs.rmSync(dataDirectory, { recursive: true, force: true })
+        fs.mkdirSync(directory, { recursive: true, mode: 0o755 })
+        fs.mkdirSync(dataDirectory, { mode: 0o700 })
+        give(dataDirectory, user)
+      })
     })
 
     // --- talking to it
@@ -161,12 +174,8 @@ export const make = (name: string, shared: Shared): Effect.Effect<Server> =>
 
     // Line 8 of postmaster.pid, which `pg_ctl --wait` reads too.
     const readiness = (pid: number | undefined): boolean => {
-      try {
-        const lines = fs.readFileSync(path.join(dataDirectory, "postmaster.pid"), "utf8").split("\n")
-        return Number(lines[0]) === pid && /^(ready|standby)/.test(lines[7] ?? "")
-      } catch {
-        return false
-      }
+      const lines = postmasterLines()
+      return Number(lines[0]) === pid && /^(ready|standby)/.test(lines[7] ?? "")
     }
     const startOnce: Effect.Effect<"ready" | "exited" | undefined, PgServerError> = Effect.gen(function* () {
       yield* files("start", () => {
