@@ -23,16 +23,22 @@ if (!("groupBy" in Map)) {
 const conditions = ["@sluice/source"]
 
 /** `vitest run --project unit` is the quick half: no server is started. */
-const project = (name: string, ...folders: ReadonlyArray<string>) => ({
+const project = (name: string, folders: ReadonlyArray<string>, globalSetup: Array<string> = []) => ({
   extends: true as const,
-  test: { name, include: folders.map((folder) => `test/${folder}/**/*.test.ts`) }
+  test: { name, include: folders.map((folder) => `test/${folder}/**/*.test.ts`), globalSetup }
 })
+
+const servers = ["test/support/globalSetup.ts"]
 
 export default defineConfig({
   resolve: { conditions },
   ssr: { resolve: { conditions } },
   test: {
-    projects: [project("unit", "unit", "types"), project("postgres", "postgres"), project("drill", "drill", "bench")],
+    projects: [
+      project("unit", ["unit", "types"]),
+      project("postgres", ["postgres"], servers),
+      project("drill", ["drill", "bench"], servers)
+    ],
     testTimeout: 30_000,
     hookTimeout: 60_000,
     // More servers at once than cores only makes every timing test slower.

@@ -27,21 +27,21 @@ export const mutations: ReadonlyArray<Mutation> = [
   },
   {
     rule: "the error channel is exact",
-    file: "Report.ts",
+    file: "report/Declaration.ts",
     from: "  | typeof AcquireTimeout\n  | typeof DeadlineExceeded",
     to: "  | typeof AcquireTimeout"
   },
   {
     rule: "the services of the query are required",
     file: "Report.ts",
-    from: "RoleId | QueryR>",
-    to: "RoleId>"
+    from: "RoleId | QueryR |",
+    to: "RoleId |"
   },
   {
     rule: "the role is required",
     file: "Report.ts",
-    from: "RoleId | QueryR>",
-    to: "QueryR>"
+    from: "RoleId | QueryR |",
+    to: "QueryR |"
   },
   {
     rule: "the services of the row are required",
@@ -66,5 +66,89 @@ export const mutations: ReadonlyArray<Mutation> = [
     file: "Report.ts",
     from: "Effect.Effect<Statement.Statement<any>, never, QueryR>",
     to: "Effect.Effect<Statement.Statement<any>, any, QueryR>"
+  },
+  {
+    rule: "a breaker adds CircuitOpen",
+    file: "report/Declaration.ts",
+    from: "  | IfDeclared<Breaker, typeof CircuitOpen>\n",
+    to: ""
+  },
+  {
+    rule: "a bulkhead adds Overloaded",
+    file: "report/Declaration.ts",
+    from: "  | IfDeclared<Bulkhead, typeof Overloaded>\n",
+    to: ""
+  },
+  {
+    rule: "a rate limit adds Overloaded",
+    file: "report/Declaration.ts",
+    from: "  | IfDeclared<RateLimit, typeof Overloaded>\n",
+    to: ""
+  },
+  {
+    rule: "a write adds OutcomeUnknown",
+    file: "report/Declaration.ts",
+    from: "  | IfDeclared<Write, typeof OutcomeUnknown>",
+    to: ""
+  },
+  {
+    rule: "a policy adds nothing when it is absent",
+    file: "report/Declaration.ts",
+    from: "[Policy] extends [undefined] ? never : Adds",
+    to: "Adds"
+  },
+  {
+    rule: "a policy that is only possibly declared counts as declared",
+    file: "report/Declaration.ts",
+    from: "[Policy] extends [undefined] ? never : Adds",
+    to: "undefined extends Policy ? never : Adds"
+  },
+  {
+    rule: "the services of a retry's schedule are required",
+    file: "report/Declaration.ts",
+    from: "R extends Retry<infer Services> ? Services : never",
+    to: "never"
+  },
+  {
+    rule: "a report that writes cannot hedge",
+    file: "Report.ts",
+    from: "[Write] extends [undefined] ? Hedge : undefined",
+    to: "Hedge"
+  },
+  {
+    rule: "a fallback removes what it handles",
+    file: "report/Declaration.ts",
+    from: "readonly _tag: keyof Handled } } ? never : E",
+    to: "readonly _tag: keyof Handled } } ? E : E"
+  },
+  {
+    rule: "a fallback removes nothing else",
+    file: "report/Declaration.ts",
+    from: "readonly _tag: keyof Handled } } ? never : E",
+    to: "readonly _tag: keyof Handled } } ? never : keyof Handled extends never ? E : never"
+  },
+  {
+    rule: "a tag that cannot occur does not compile",
+    file: "report/Declaration.ts",
+    from: "} & { readonly [Tag in Exclude<keyof Handled, TagOf<E>>]: never }",
+    to: "}"
+  },
+  {
+    rule: "the services of a fallback are required",
+    file: "Report.ts",
+    from: "Handled[keyof Handled]",
+    to: "never"
+  },
+  {
+    rule: "a fallback gives rows of the report",
+    file: "report/Declaration.ts",
+    from: "Effect.Effect<ReadonlyArray<Row>, never, Handled[Tag]>",
+    to: "Effect.Effect<ReadonlyArray<any>, never, Handled[Tag]>"
+  },
+  {
+    rule: "a fallback cannot fail",
+    file: "report/Declaration.ts",
+    from: "Effect.Effect<ReadonlyArray<Row>, never, Handled[Tag]>",
+    to: "Effect.Effect<ReadonlyArray<Row>, any, Handled[Tag]>"
   }
 ]

@@ -17,7 +17,7 @@ const compile = (mutate: (source: string) => void): ReadonlyArray<string> => {
   const directory = mkdtempSync(join(tmpdir(), "sluice-types-"))
   try {
     cpSync(join(root, "packages/sdk/src"), join(directory, "src"), { recursive: true })
-    for (const file of ["report.ts", "support.ts"]) {
+    for (const file of ["report.ts", "policies.ts", "support.ts"]) {
       cpSync(join(root, "test/types", file), join(directory, file))
     }
     symlinkSync(join(root, "node_modules"), join(directory, "node_modules"))
@@ -35,14 +35,16 @@ const compile = (mutate: (source: string) => void): ReadonlyArray<string> => {
           rewriteRelativeImportExtensions: false,
           paths: { "@sluice/sdk": ["./src/index.ts"], "@sluice/sdk/*": ["./src/*.ts"] }
         },
-        files: ["report.ts"]
+        files: ["report.ts", "policies.ts"]
       })
     )
     writeFileSync(join(directory, "package.json"), JSON.stringify({ type: "module" }))
     mutate(join(directory, "src"))
     const tsc = join(root, "node_modules/typescript/bin/tsc")
     const { status, stdout } = spawnSync(process.execPath, [tsc, "-p", directory], { encoding: "utf8" })
-    const errors = stdout.split("\n").filter((line) => /(^|\/)report\.ts\(\d/.test(line) && !line.includes("src/"))
+    const errors = stdout
+      .split("\n")
+      .filter((line) => /(^|\/)(report|policies)\.ts\(\d/.test(line) && !line.includes("src/"))
     // A compiler that did not run would let every mutant live.
     assert.isTrue(status === 0 || stdout.includes("error TS"), stdout)
     return errors

@@ -16,53 +16,24 @@
  * })
  * ```
  */
+import type { PgClient } from "./pool/SqlClients.ts"
 import * as Context from "effect/Context"
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as SqlClient from "effect/sql/SqlClient"
-import type { SqlError } from "effect/sql/SqlError"
-import type * as Stream from "effect/Stream"
-import * as DriverPool from "./pool/DriverPool.ts"
-import type { AcquireTimeout, DatabaseUnavailable, Overloaded } from "./ReportError.ts"
+import type * as Scope from "effect/Scope"
+import type * as SqlClient from "effect/sql/SqlClient"
+import * as DatabaseConfig from "./DatabaseConfig.ts"
+import { type Options, type Resolved, resolve } from "./DatabaseOptions.ts"
+import * as SqlClients from "./pool/SqlClients.ts"
+import type { DatabaseUnavailable, InvalidConfiguration } from "./ReportError.ts"
+import * as Node from "./topology/Node.ts"
+
+/** Why a role's layer cannot be built. */
+export type DatabaseError = DatabaseUnavailable | InvalidConfiguration
 
 /** The identifier of a role's service: nothing but two names. */
 export interface Role<out Database extends string, out Name extends string> {
   readonly "~@sluice/sdk/Role": { readonly database: Database; readonly role: Name }
-}
-
-/** What a caller says about the session that it asks for. */
-export interface LeaseRequest {
-  /** Who holds the session, for errors and leak reports. */
-  readonly name: string
-  /** The share of the pool it runs in. */
-  readonly lane: string
-  /** Higher is served first. Default 0. */
-  readonly priority?: number | undefined
-  /** The instant (milliseconds of Effect's Clock) after which no session is of use. */
-  readonly deadline?: number | undefined
-}
-
-/** What the server answered to one statement. */
-export interface StatementResult {
-  readonly rows: ReadonlyArray<Readonly<Record<string, unknown>>>
-  readonly rowCount: number
-  /** More rows exist than `maxRows` let through. */
-  readonly truncated: boolean
-}
-
-/** A session on loan. */
-export interface Lease {
-  /** `host:port` of the node. */
-  readonly node: string
-  readonly execute: (
-    sql: string,
-    params: ReadonlyArray<unknown>,
-    maxRows: number | undefined
-  ) => Effect.Effect<StatementResult, SqlError>
-  readonly stream: (
-    sql: string,
-    params: ReadonlyArray<unknown>
-  ) => Stream.Stream<Readonly<Record<string, unknown>>, SqlError>
 }
 
 /** What a role provides. */
@@ -71,17 +42,15 @@ export interface RoleService {
   readonly role: string
   /** `database/role`. */
   readonly name: string
-  /** Effect's client over the pool of this role: statements, transactions, streams. */
-  readonly sql: SqlClient.SqlClient
-  /** Lends a session for one effect. */
-  readonly use: <A, E, R>(
-    request: LeaseRequest,
-    f: (lease: Lease) => Effect.Effect<A, E, R>
-  ) => Effect.Effect<A, E | AcquireTimeout | Overloaded | DatabaseUnavailable, R>
+  /** The options in force, checked and filled in. */
+  readonly options: Resolved
+  readonly nodes: ReadonlyArray<Node.Node>
+  /** Effect's client over the pool of this role: statements, transactions, streams, `listen` and `notify`. */
+  readonly sql: PgClient
 }
 
-/** The pool of a role. Sizes are sessions; durations take Effect's `Duration.Input`. */
-export type RoleOptions = DriverPool.Options
+/** The pool of a role. */
+export type RoleOptions = Options
 
 type RolesOf<Database extends string, Names extends string> = Names extends string ? Role<Database, Names> : never
 
@@ -94,12 +63,16 @@ export interface Database<in out Id extends string, in out Names extends string>
   /** All roles. */
   readonly layer: (options: {
     readonly [Name in Names]: RoleOptions
-  }) => Layer.Layer<RolesOf<Id, Names>, DatabaseUnavailable>
+  }) => Layer.Layer<RolesOf<Id, Names>, DatabaseError>
   /** One role alone, for a process that holds only its credentials. */
   readonly layerRole: <Name extends Names>(
     name: Name,
     options: RoleOptions
-  ) => Layer.Layer<Role<Id, Name>, DatabaseUnavailable>
+  ) => Layer.Layer<Role<Id, Name>, DatabaseError>
+  /** All roles out of the environment (`DATABASE_URL` or `DB_*`, a `.env` file), with options in code on top. */
+  readonly layerConfig: (options?: {
+    readonly [Name in Names]?: (DatabaseConfig.Source & RoleOptions) | undefined
+  }) => Layer.Layer<RolesOf<Id, Names>, DatabaseError>
   /** Effect's `SqlClient` over the pool of a role, for migrators, resolvers and programs that exist. */
   readonly layerSqlClient: <Name extends Names>(name: Name) => Layer.Layer<SqlClient.SqlClient, never, Role<Id, Name>>
 }
@@ -131,24 +104,60 @@ export const Service =
       }
       return key as unknown as Context.Service<Role<Id, N>, RoleService>
     }
-    const layerRole = <N extends Name>(
+    const layerResolved = <N extends Name>(
       name: N,
-      roleOptions: RoleOptions
-    ): Layer.Layer<Role<Id, N>, DatabaseUnavailable> => Layer.effect(role(name), DriverPool.make(id, name, roleOptions))
+      resolved: Effect.Effect<Resolved, InvalidConfiguration>
+    ): Layer.Layer<Role<Id, N>, DatabaseError> =>
+      Layer.effect(
+        role(name),
+        Effect.flatMap(resolved, (complete) => makeRole(id, name, complete))
+      )
+    const layerRole = <N extends Name>(name: N, roleOptions: RoleOptions) =>
+      layerResolved(
+        name,
+        Effect.suspend(() => Effect.fromResult(resolve(`${id}/${name}`, roleOptions)))
+      )
+    const merge = (of: (name: Name) => Layer.Layer<Role<Id, Name>, DatabaseError>) => {
+      const [first, ...others] = options.roles.map((name) => of(name as Name))
+      return Layer.mergeAll(first!, ...others)
+    }
     class DatabaseService {
       static readonly id = id
       static readonly roles = options.roles
       static readonly role = role
       static readonly layerRole = layerRole
-      static readonly layer = (all: { readonly [N in Name]: RoleOptions }) => {
-        const [first, ...others] = options.roles.map((name) => layerRole(name, all[name as Name]))
-        return Layer.mergeAll(first!, ...others)
-      }
+      static readonly layer = (all: { readonly [N in Name]: RoleOptions }) =>
+        merge((name) => layerRole(name, all[name]))
+      static readonly layerConfig = (
+        all: { readonly [N in Name]?: (DatabaseConfig.Source & RoleOptions) | undefined } = {}
+      ) =>
+        merge((name) => {
+          const { dotEnv, prefix, ...overrides } = all[name] ?? {}
+          return layerResolved(name, DatabaseConfig.load(`${id}/${name}`, { dotEnv, prefix }, overrides))
+        })
       static readonly layerSqlClient = <N extends Name>(name: N) =>
-        Layer.effect(
-          SqlClient.SqlClient,
-          role(name).useSync((service) => service.sql)
-        )
+        Layer.effectContext(role(name).useSync(({ sql }) => SqlClients.context(sql)))
     }
     return DatabaseService as unknown as DatabaseClass<Id, Name>
   }
+
+/** Statements outside of reports: migrations, writes of a service, health of its own. */
+const interactive = "interactive"
+
+const makeRole = Effect.fnUntraced(function* (
+  database: string,
+  role: string,
+  options: Resolved
+): Effect.fn.Return<RoleService, DatabaseError, Scope.Scope> {
+  const name = `${database}/${role}`
+  const node = yield* Node.make(name, options)
+  const request = { lane: interactive, name: "sql" }
+  const sql = yield* SqlClients.makeWithReactivity(
+    { use: (f) => node.pool.use(request, f), acquire: node.pool.acquire(request) },
+    {
+      config: { host: options.host, port: options.port, database: options.name, username: options.user },
+      pooler: options.pooler === "transaction" ? "transaction" : undefined
+    }
+  )
+  return { database, role, name, options, nodes: [node], sql }
+})

@@ -65,6 +65,22 @@ export interface Options {
   readonly pooler?: Pooler | undefined
   /** Default `lazy`. */
   readonly boot?: Boot | undefined
+  /** Shares of the pool by name. A lane that is not named here has neither reserve nor cap. */
+  readonly lanes?: Readonly<Record<string, LaneOptions>> | undefined
+  /** Reports holders beyond a threshold, with the stack of every n-th lease. Default: off. */
+  readonly leakDetection?: { readonly threshold: Duration.Input; readonly stackEvery?: number | undefined } | undefined
+}
+
+/** A named share of the pool. */
+export interface LaneOptions {
+  /** Sessions of `maxConnections` that no other lane may use. Default 0. */
+  readonly reserved?: number | undefined
+  /** The most sessions this lane may hold at once. Default `maxConnections`. */
+  readonly cap?: number | undefined
+  /** The most callers that may wait in this lane. Default `maxWaiting`. */
+  readonly maxWaiting?: number | undefined
+  /** Priority of requests that name none; higher is served first. Default 0. */
+  readonly priority?: number | undefined
 }
 
 /** Every option filled in and checked; durations in milliseconds. */
@@ -87,6 +103,8 @@ export interface Resolved {
   readonly statementTimeout: number
   readonly pooler: Pooler
   readonly boot: Boot
+  readonly lanes: NonNullable<Options["lanes"]>
+  readonly leakDetection: Options["leakDetection"]
 }
 
 /** Defaults; durations in milliseconds. */
@@ -212,7 +230,9 @@ export const resolve = (
     maxLifetime: millis("maxLifetime"),
     statementTimeout: millis("statementTimeout"),
     pooler: oneOf("pooler", poolers),
-    boot: oneOf("boot", boots)
+    boot: oneOf("boot", boots),
+    lanes: given.lanes ?? {},
+    leakDetection: given.leakDetection
   }
   if (resolved.minConnections > resolved.maxConnections) {
     const most = `${nameOf("maxConnections")} (${resolved.maxConnections})`

@@ -23,24 +23,23 @@
  * ```
  */
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { type Pipeable, pipeArguments } from "effect/Pipeable"
-import * as Schema from "effect/Schema"
+import type * as Schema from "effect/Schema"
 import type * as SqlClient from "effect/sql/SqlClient"
 import type * as Statement from "effect/sql/Statement"
 import type * as Stream from "effect/Stream"
 import type { RoleService } from "./Database.ts"
+import type * as Declaration from "./report/Declaration.ts"
+import * as Declared from "./report/Declared.ts"
+import * as Explain from "./report/Explain.ts"
 import * as Pipeline from "./report/Pipeline.ts"
-import {
-  AcquireTimeout,
-  DatabaseUnavailable,
-  DeadlineExceeded,
-  InvalidParameters,
-  QueryFailed,
-  RowDecodeError
-} from "./ReportError.ts"
 import type { ReportResult } from "./ReportResult.ts"
+
+export { sqlErrorOf } from "./report/Failure.ts"
+export type { Explanation } from "./report/Explain.ts"
+export * as presets from "./report/Presets.ts"
 
 const TypeId = "~@sluice/sdk/Report"
 
@@ -54,31 +53,25 @@ export const Description = Context.Reference<string | undefined>("@sluice/sdk/Re
   defaultValue: () => undefined
 })
 
-/** The declared semantics as data, for catalogues and for `explain`. */
-export interface Declared {
-  readonly database: string
-  readonly deadline: Duration.Duration
-  readonly lane: string
-  readonly maxRows: number | undefined
-}
-
 /** A declared report. `Error` is the union of error *schemas*, so that the type and the documents cannot diverge. */
 export interface Report<
   out Name extends string,
   out Params extends Schema.Top,
   out Row extends Schema.Top,
   out Error extends Schema.Top,
-  out Requires
+  out Requires,
+  out RoleId = unknown
 > extends Pipeable {
   readonly [TypeId]: typeof TypeId
   readonly "~Error": Error
   readonly "~Requires": Requires
+  readonly "~Role": RoleId
   readonly name: Name
   readonly params: Params
   readonly row: Row
   /** Everything that `run` can fail with. */
   readonly errors: ReadonlySet<Schema.Top>
-  readonly declared: Declared
+  readonly declared: Declared.Declared
   readonly annotations: Context.Context<never>
   /** The rows. An error is never an empty result. */
   run(
@@ -100,7 +93,7 @@ export interface Report<
   stream(
     params: Params["~type.make.in"]
   ): Stream.Stream<Row["Type"], Error["Type"], Requires | Params["EncodingServices"] | Row["DecodingServices"]>
-  annotate<I, S>(key: Context.Key<I, S>, value: NoInfer<S>): Report<Name, Params, Row, Error, Requires>
+  annotate<I, S>(key: Context.Key<I, S>, value: NoInfer<S>): Report<Name, Params, Row, Error, Requires, RoleId>
 }
 
 /** Any report, for code that handles many. */
@@ -108,40 +101,40 @@ export interface Any {
   readonly [TypeId]: typeof TypeId
   readonly "~Error": Schema.Top
   readonly "~Requires": unknown
+  readonly "~Role": unknown
   readonly name: string
   readonly params: Schema.Top
   readonly row: Schema.Top
   readonly errors: ReadonlySet<Schema.Top>
-  readonly declared: Declared
+  readonly declared: Declared.Declared
   readonly annotations: Context.Context<never>
   run(params: any): Effect.Effect<any, any, any>
   runWithInfo(params: any): Effect.Effect<any, any, any>
   stream(params: any): Stream.Stream<any, any, any>
 }
 
-/** Fields are a struct; a schema is itself. */
-export type ToSchema<S> = S extends Schema.Top ? S : S extends Schema.Struct.Fields ? Schema.Struct<S> : never
-
-/** What every report can fail with. */
-export type BaseErrors =
-  | typeof InvalidParameters
-  | typeof QueryFailed
-  | typeof RowDecodeError
-  | typeof DatabaseUnavailable
-  | typeof AcquireTimeout
-  | typeof DeadlineExceeded
-
-/** Declares a report. */
+/**
+ * Declares a report.
+ *
+ * The order of the options means nothing: policies apply in one fixed order (see `explain`).
+ */
 export const make = <
   const Name extends string,
   const Params extends Schema.Struct.Fields | Schema.Top,
   const Row extends Schema.Struct.Fields | Schema.Top,
   RoleId,
-  QueryR = never
+  QueryR = never,
+  Retry extends Declaration.Retry<any> | undefined = undefined,
+  Breaker extends Declaration.BreakerOptions | undefined = undefined,
+  Bulkhead extends Declaration.BulkheadOptions | undefined = undefined,
+  RateLimit extends Declaration.RateLimitOptions | undefined = undefined,
+  Hedge extends Declaration.HedgeOptions | undefined = undefined,
+  Write extends Declaration.Writes | undefined = undefined,
+  Handled extends object = {}
 >(
   name: Name,
   options: {
-    /** The role it reads from: it becomes the requirement of the report, and nothing else does. */
+    /** The role it reads from: it becomes the requirement of the report. */
     readonly database: Context.Key<RoleId, RoleService>
     /** What a caller gives: fields of a struct, or a schema. */
     readonly params: Params
@@ -150,58 +143,71 @@ export const make = <
     /** Builds the statement from the *encoded* parameters. It may use services, it cannot fail, and it runs nothing. */
     readonly query: (
       sql: SqlClient.SqlClient,
-      params: ToSchema<Params>["Encoded"]
+      params: Declaration.ToSchema<Params>["Encoded"]
     ) => Statement.Statement<any> | Effect.Effect<Statement.Statement<any>, never, QueryR>
     /** The longest a caller waits for an answer, whatever happens. */
     readonly deadline: Duration.Input
+    /** The longest one attempt may take. Default: the deadline. */
+    readonly attemptTimeout?: Duration.Input | undefined
     /** The share of the pool it runs in. Default `"report"`. */
     readonly lane?: string | undefined
+    /** Who is served first in the pool and in the bulkhead; higher is sooner. Default 0. */
+    readonly priority?: number | undefined
     /** Rows at most; what lies beyond is cut and `truncated` says so. Default: no limit. */
     readonly maxRows?: number | undefined
+    /** Must be declared by a report whose statement changes data. Default: it does not, and the server holds it to that. */
+    readonly writes?: Write
+    /** Repeats attempts that repeating can mend. Default: none. */
+    readonly retry?: Retry
+    /** Stops asking a node that fails; adds `CircuitOpen`. Default: none. */
+    readonly breaker?: Breaker
+    /** Bounds how many run at once; adds `Overloaded`. Default: only the lane does. */
+    readonly bulkhead?: Bulkhead
+    /** Bounds how many begin in a time; adds `Overloaded`. Default: none. */
+    readonly rateLimit?: RateLimit
+    /** A second attempt on another node. Default: none. Reports that write cannot have one. */
+    readonly hedge?: [Write] extends [undefined] ? Hedge : undefined
+    /** Rows in place of an error, by the error's tag. Exactly the tags that are named here leave the type. */
+    readonly fallback?: Declaration.Fallback<
+      Declaration.Failures<Breaker, Bulkhead, RateLimit, Write>,
+      Declaration.ToSchema<Row>["Type"],
+      Handled
+    >
   }
-): Report<Name, ToSchema<Params>, ToSchema<Row>, BaseErrors, RoleId | QueryR> => {
-  const params = toSchema(options.params)
-  const row = toSchema(options.row)
-  const deadline = Duration.fromInputUnsafe(options.deadline)
-  if (!(Duration.toMillis(deadline) > 0)) {
-    throw new Error(`Report "${name}": deadline must be longer than zero`)
-  }
-  if (options.maxRows !== undefined && !(Number.isInteger(options.maxRows) && options.maxRows > 0)) {
-    throw new Error(`Report "${name}": maxRows must be a whole number above zero, not ${options.maxRows}`)
-  }
-  const lane = options.lane ?? "report"
-  const pipeline = Pipeline.make({
-    name,
-    params,
-    row,
-    database: options.database,
-    query: options.query,
-    deadline,
-    lane,
-    maxRows: options.maxRows
-  })
+): Report<
+  Name,
+  Declaration.ToSchema<Params>,
+  Declaration.ToSchema<Row>,
+  Declaration.AfterFallback<Declaration.Failures<Breaker, Bulkhead, RateLimit, Write>, Handled>,
+  RoleId | QueryR | Declaration.RetryServices<Retry> | Handled[keyof Handled],
+  RoleId
+> => {
+  const declared = Declared.make(name, options)
+  const pipeline = Pipeline.make(declared)
   return makeProto({
     name,
-    params,
-    row,
-    errors: new Set<Schema.Top>([
-      InvalidParameters,
-      QueryFailed,
-      RowDecodeError,
-      DatabaseUnavailable,
-      AcquireTimeout,
-      DeadlineExceeded
-    ]),
-    declared: { database: options.database.key, deadline, lane, maxRows: options.maxRows },
+    params: declared.params,
+    row: declared.row,
+    errors: new Set(Declared.errors(declared).values()),
+    declared,
     annotations: Context.empty(),
     runWithInfo: pipeline.run,
-    run: (input: unknown) => Effect.map(pipeline.run(input), (result) => result.rows),
+    run: (input: unknown) => Effect.map(pipeline.run(input), rowsOf),
     stream: pipeline.stream
   })
 }
 
-const toSchema = (fields: Schema.Struct.Fields | Schema.Top): Schema.Top =>
-  Schema.isSchema(fields) ? fields : Schema.Struct(fields as Schema.Struct.Fields)
+/** What a report can cost at worst and how it may fail, from its declaration alone: as data. */
+export const explain = (report: Any): Explain.Explanation =>
+  Explain.explain(report.declared, Declared.errors(report.declared).keys())
+
+/** {@link explain} for a terminal. */
+export const explainText = (report: Any): string => Explain.toText(explain(report))
+
+/** {@link explain} as Markdown, for a catalogue. */
+export const explainMarkdown = (report: Any): string => Explain.toMarkdown(explain(report))
+
+const rowsOf = (result: ReportResult<unknown>): ReadonlyArray<unknown> => result.rows
 
 const Proto = {
   [TypeId]: TypeId,

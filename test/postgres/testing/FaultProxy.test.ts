@@ -174,6 +174,41 @@ describe("FaultProxy", () => {
     })
   )
 
+  it.live("cut comes after what is on its way, and through a stall", () =>
+    Effect.gen(function* () {
+      const late = yield* connected
+      yield* late.proxy.latency({ millis: 100 })
+      late.mine.socket.write("last words")
+      yield* expectEventually(late.proxy.counters, ({ bytesToServer }) => bytesToServer === 10)
+      yield* late.proxy.cut
+      yield* expectEventually(late.theirs.state, is("fin"))
+      assert.strictEqual(yield* late.theirs.received, "last words")
+      yield* expectEventually(late.mine.state, is("fin"))
+
+      const silent = yield* connected
+      yield* silent.proxy.stall()
+      yield* silent.proxy.cut
+      yield* expectEventually(silent.mine.state, is("fin"))
+      yield* expectEventually(silent.theirs.state, is("fin"))
+    })
+  )
+
+  it.live("passes on a reset of either side, but not through a stall", () =>
+    Effect.gen(function* () {
+      const first = yield* connected
+      first.theirs.socket.resetAndDestroy()
+      yield* expectEventually(first.mine.state, is("ECONNRESET"))
+
+      const second = yield* connected
+      yield* second.proxy.stall({ direction: "client->server" })
+      second.mine.socket.resetAndDestroy()
+      yield* pause
+      assert.strictEqual(yield* second.theirs.state, "open")
+      yield* second.proxy.heal
+      yield* expectEventually(second.theirs.state, is("ECONNRESET"))
+    })
+  )
+
   it.live("half-open: the server is gone, the client is not told, also when it speaks; heal does not revive it", () =>
     Effect.gen(function* () {
       const { proxy, mine, theirs } = yield* connected

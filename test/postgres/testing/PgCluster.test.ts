@@ -1,11 +1,28 @@
 import { assert, describe, it, layer } from "@effect/vitest"
-import { PgCluster } from "@sluice/sdk/testing"
+import * as PgConnection from "@effect/sql-pg/PgConnection"
+import { PgCluster, type PgServer } from "@sluice/sdk/testing"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Redacted from "effect/Redacted"
 import * as fs from "node:fs"
 import { expectEventually } from "../../support/expectEventually.ts"
 
 const count = (table: string) => `select count(*)::int as n from ${table}`
+
+/** The System V segment of a server: the one thing that a killed server leaves outside its directory. */
+const sharedMemory = (server: PgServer.PgServer): string => {
+  const [, , , , , , line = ""] = fs.readFileSync(`${server.dataDirectory}/postmaster.pid`, "utf8").split("\n")
+  return line.trim().split(/\s+/)[1] ?? ""
+}
+const exists = (segment: string): boolean => {
+  assert.match(segment, /^\d+$/)
+  return fs.existsSync("/proc/sysvipc/shm")
+    ? fs
+        .readFileSync("/proc/sysvipc/shm", "utf8")
+        .split("\n")
+        .some((line) => line.trim().split(/\s+/)[1] === segment)
+    : false
+}
 
 layer(PgCluster.layer({ replicas: 1 }), { excludeTestServices: true, timeout: "60 seconds" })("a cluster", (it) => {
   it.effect("is UTF-8, and its replica streams and refuses writes", () =>
@@ -159,7 +176,10 @@ describe("failover", () => {
       yield* old.start
       yield* old.query("insert into kept values (3)")
       const port = old.port
+      yield* old.kill
+      const segment = sharedMemory(old)
       yield* old.rejoin(next)
+      assert.isFalse(exists(segment))
       assert.strictEqual(old.port, port)
       yield* old.waitForReplay(next)
       assert.deepStrictEqual(yield* old.query("select id from kept order by id"), [{ id: 1 }, { id: 2 }])
@@ -173,15 +193,17 @@ describe("failover", () => {
 describe("what a cluster is made of", () => {
   it.live("leaves no process and no file when its scope closes, whatever state its servers are in", () =>
     Effect.gen(function* () {
-      const directory = yield* Effect.scoped(
+      const { directory, segments } = yield* Effect.scoped(
         Effect.gen(function* () {
           const { primary, replica } = yield* PgCluster.make({ replicas: 1 })
           yield* primary.freeze
           yield* replica.kill
-          return primary.dataDirectory
+          const segments = [sharedMemory(primary), sharedMemory(replica)]
+          return { directory: primary.dataDirectory, segments }
         })
       )
       assert.isFalse(fs.existsSync(directory))
+      assert.deepStrictEqual(segments.filter(exists), [])
     })
   )
 
@@ -198,6 +220,25 @@ describe("what a cluster is made of", () => {
     })
   )
 
+  it.live("speaks TLS with a certificate that clients can verify, and only TLS when that is required", () =>
+    Effect.gen(function* () {
+      const { primary, replica, certificate } = yield* PgCluster.make({ replicas: 1, tls: "required" })
+      const encrypted = "select ssl, version from pg_stat_ssl where pid = pg_backend_pid()"
+      assert.deepStrictEqual(yield* primary.query(encrypted), [{ ssl: true, version: "TLSv1.3" }])
+      yield* replica.waitForReplay(primary)
+
+      const connect = (ssl: { readonly ca?: string } | undefined) =>
+        PgConnection.make({ url: Redacted.make(primary.url), ...(ssl === undefined ? {} : { ssl }) })
+      assert.isDefined(certificate)
+      const session = yield* connect({ ca: certificate ?? "" })
+      assert.deepStrictEqual((yield* session.query(encrypted)).rows, [{ ssl: true, version: "TLSv1.3" }])
+      const stranger = yield* Effect.flip(connect({}))
+      assert.match(String(stranger.reason.cause), /self-signed certificate/)
+      const plain = yield* Effect.flip(connect(undefined))
+      assert.match(String(plain.reason.cause), /no pg_hba.conf entry|no encryption/)
+    })
+  )
+
   it.live("takes settings, and says what the server says of a bad one", () =>
     Effect.gen(function* () {
       const { primary } = yield* PgCluster.make({ settings: { max_connections: 17, application_name: "it's me" } })
@@ -206,6 +247,16 @@ describe("what a cluster is made of", () => {
       const error = yield* Effect.flip(PgCluster.make({ settings: { shared_buffers: "a lot" } }))
       assert.strictEqual(error._tag, "PgServerError")
       assert.match(error.message, /invalid value for parameter "shared_buffers"/)
+    })
+  )
+})
+
+describe("under a virtual clock", () => {
+  it.effect("a cluster starts, is stopped and closes all the same", () =>
+    Effect.gen(function* () {
+      const { primary } = yield* PgCluster.make()
+      yield* primary.restart("immediate")
+      assert.deepStrictEqual(yield* primary.query("select 1 as one"), [{ one: 1 }])
     })
   )
 })

@@ -2,6 +2,7 @@
  * From the driver's error to the report's: what the caller may know, and what stays in the process.
  */
 import type { SqlError } from "effect/sql/SqlError"
+import { problemOf } from "../internal/problems.ts"
 import type * as PgFailure from "../PgFailure.ts"
 import { DatabaseUnavailable, type LastError, OutcomeUnknown, QueryFailed } from "../ReportError.ts"
 
@@ -14,45 +15,10 @@ const originals = new WeakMap<object, SqlError>()
 export const sqlErrorOf = (error: unknown): SqlError | undefined =>
   typeof error === "object" && error !== null ? originals.get(error) : undefined
 
-/** What a class of failures means, in words that hold neither SQL text nor values: the server's message may hold both. */
-const problems: Partial<Record<PgFailure.FailureClass, string>> = {
-  Unreachable: "the server cannot be reached",
-  TlsRejected: "TLS was refused",
-  ConnectionLost: "the connection was lost",
-  OutcomeUnknown: "the answer was lost",
-  ProtocolViolation: "the server or what stands before it broke the protocol",
-  Shutdown: "the server is shutting down",
-  Starting: "the server is starting",
-  IdleTimeout: "the server ended an idle session",
-  DatabaseGone: "the database does not exist",
-  TooManyConnections: "the server has no connection left",
-  Resources: "the server is short of a resource",
-  ResourceLimit: "the statement went over a limit of the server",
-  DiskOrIo: "the server's disk is full or failing",
-  Serialization: "another transaction was in the way",
-  Deadlock: "the server broke a deadlock",
-  CompletionUnknown: "the server does not know whether it was applied",
-  LockTimeout: "a lock was not granted in time",
-  ObjectState: "an object is not in the state that the statement needs",
-  Cancelled: "the statement was cancelled",
-  StatementTimeout: "the server ended the statement at its timeout",
-  AttemptTimeout: "no answer within the attempt's timeout",
-  ReadOnly: "the server is read-only",
-  TransactionMisuse: "the transaction does not allow the statement",
-  StalePlan: "the statement's plan went stale",
-  Authentication: "the server refused the credentials",
-  Permission: "the role may not do this",
-  CallerError: "the statement or its values do not fit the database",
-  Internal: "the server reported an internal error",
-  Corruption: "the server reported corrupted data"
-}
-
-const problemOf = (failure: PgFailure.PgFailure): string => problems[failure.class] ?? "the server reported an error"
-
 /** A description of an error that is safe to leave the process. */
 export const lastError = (failure: PgFailure.PgFailure): LastError => ({
   tag: failure.class,
-  message: problemOf(failure),
+  message: problemOf(failure.class),
   ...(failure.sqlState === undefined ? undefined : { sqlState: failure.sqlState })
 })
 
@@ -85,7 +51,7 @@ export const fromSqlError = (
         ? new QueryFailed({
             report,
             class: failure.class,
-            problem: problemOf(failure),
+            problem: problemOf(failure.class),
             ...(failure.sqlState === undefined ? undefined : { sqlState: failure.sqlState })
           })
         : new DatabaseUnavailable({ pool, reason, lastError: lastError(failure) })

@@ -10,7 +10,10 @@ const emptied =
   /^(pg_wal|pg_replslot|pg_dynshmem|pg_notify|pg_serial|pg_snapshots|pg_stat_tmp|pg_subtrans|pgsql_tmp.*)$/
 const skipped = /^(postmaster\.(pid|opts)|backup_label.*|standby\.signal|pg_internal\.init.*)$/
 
-const copyTree = async (from: string, to: string, user: ServerUser | undefined, copyFiles: boolean): Promise<void> => {
+/** Which files are copied: all, those that count while the server runs, or none (directories only). */
+type Keep = "all" | "running" | "nothing"
+
+const copyTree = async (from: string, to: string, user: ServerUser | undefined, keep: Keep): Promise<void> => {
   const entries = await fs.readdir(from, { withFileTypes: true })
   await Promise.all(
     entries.map(async (entry) => {
@@ -18,8 +21,8 @@ const copyTree = async (from: string, to: string, user: ServerUser | undefined, 
       const target = path.join(to, entry.name)
       if (entry.isDirectory()) {
         await fs.mkdir(target, { mode: 0o700 })
-        await copyTree(source, target, user, copyFiles && !emptied.test(entry.name))
-      } else if (copyFiles && !skipped.test(entry.name)) {
+        await copyTree(source, target, user, keep === "running" && emptied.test(entry.name) ? "nothing" : keep)
+      } else if (keep === "all" || (keep === "running" && !skipped.test(entry.name))) {
         try {
           await fs.copyFile(source, target, constants.COPYFILE_FICLONE)
         } catch (error) {
@@ -32,6 +35,10 @@ const copyTree = async (from: string, to: string, user: ServerUser | undefined, 
     })
   )
 }
+
+/** Copies the data directory of a server that does not run. */
+export const copyStopped = (from: string, to: string, user: ServerUser | undefined): Promise<void> =>
+  copyTree(from, to, user, "all")
 
 export interface Options {
   /** A session on the server that is copied. All of the backup happens on it. */
@@ -53,7 +60,7 @@ export const clone = (options: Options): Effect.Effect<void, AdminFailure> =>
       })
     // LSNs are cast to text: the driver would decode their binary form as text.
     yield* session.query("select pg_backup_start('sluice', true)::text")
-    yield* io(() => copyTree(from, to, user, true))
+    yield* io(() => copyTree(from, to, user, "running"))
     const [row] = yield* session.query("select labelfile, spcmapfile from pg_backup_stop(false)")
     const label = path.join(to, "backup_label")
     yield* io(async () => {

@@ -12,6 +12,7 @@ import { spawn } from "node:child_process"
 import * as fs from "node:fs"
 import * as os from "node:os"
 import * as path from "node:path"
+import { PgServerError } from "../TestingError.ts"
 
 // `mine` finds processes as Processes.ts does, by what starts with the cluster's mark. The mark travels in the environment
 // and through grep's stdin, never in an argument, so that neither the shell nor grep finds itself.
@@ -60,7 +61,7 @@ export interface Guarded {
 }
 
 /** A directory for a cluster, guarded until the scope closes or Node ends. */
-export const make = (parent = os.tmpdir()): Effect.Effect<Guarded, unknown, Scope.Scope> =>
+export const make = (parent = os.tmpdir()): Effect.Effect<Guarded, PgServerError, Scope.Scope> =>
   Effect.map(
     Effect.acquireRelease(
       Effect.try({
@@ -73,7 +74,13 @@ export const make = (parent = os.tmpdir()): Effect.Effect<Guarded, unknown, Scop
             cwd: "/",
             // A process group of its own: Ctrl-C in a terminal is for Node.
             detached: true,
-            env: { ...process.env, ROOT: root, MARK: mark, LC_ALL: "C" },
+            // Its few programs are everywhere in these places, whatever the PATH of a test run is.
+            env: {
+              PATH: `/usr/bin:/bin:/usr/sbin:/sbin:${process.env["PATH"] ?? ""}`,
+              LC_ALL: "C",
+              ROOT: root,
+              MARK: mark
+            },
             stdio: ["pipe", "ignore", "ignore"]
           })
           const ended = new Promise<void>((resolve) => {
@@ -86,7 +93,7 @@ export const make = (parent = os.tmpdir()): Effect.Effect<Guarded, unknown, Scop
           janitor.stdin.on("error", () => {})
           return { root, mark, janitor, ended }
         },
-        catch: (error) => error
+        catch: (error) => new PgServerError({ server: "cluster", operation: "prepare", problem: String(error) })
       }),
       ({ janitor, ended }) =>
         Effect.promise(() => {

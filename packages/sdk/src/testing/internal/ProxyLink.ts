@@ -9,9 +9,11 @@ export interface Weather {
   readonly latency: Record<Direction, { readonly millis: number; readonly jitterMillis: number }>
 }
 
+/** Bytes, or how the sender ended. */
+type Content = Buffer | "fin" | "reset"
+
 interface Parcel {
-  /** `undefined` stands for FIN. */
-  readonly chunk: Buffer | undefined
+  readonly content: Content
   readonly due: number
 }
 
@@ -29,8 +31,8 @@ class Lane {
   private lastDue = 0
   private timer: NodeJS.Timeout | undefined
   private stalled = false
-  /** Nothing is delivered any more; the source is read to nowhere. */
-  private lost = false
+  /** Nothing is taken any more: the end is on its way, or the other side vanished. The source is read to nowhere. */
+  private over = false
 
   constructor(direction: Direction, weather: Weather, source: net.Socket, onChunk: (chunk: Buffer) => void) {
     this.direction = direction
@@ -40,7 +42,7 @@ class Lane {
       onChunk(chunk)
       this.take(chunk)
     })
-    source.on("end", () => this.take(undefined))
+    source.on("end", () => this.take("fin"))
   }
 
   /** Names the receiver; until then everything is held. */
@@ -56,32 +58,49 @@ class Lane {
     this.stalled = false
     this.flush()
   }
+  /** The sender broke off: the receiver is told at once, unless nothing passes. */
+  broken(): void {
+    if (this.stalled) return this.take("reset")
+    this.lose()
+    this.sink?.resetAndDestroy()
+  }
+  /** Ends the receiver in good order, after what is on its way; what a stall holds back is lost. */
+  cut(): void {
+    const { stalled } = this
+    if (stalled) this.drop()
+    this.take("fin")
+    this.over = true
+    this.source.resume()
+    if (stalled) this.resume()
+  }
+  /** The other side vanished: nothing is delivered any more, and nobody is told. */
   lose(): void {
-    this.lost = true
-    this.stop()
+    this.over = true
+    this.drop()
     this.source.resume()
   }
-  stop(): void {
+  drop(): void {
     clearTimeout(this.timer)
     this.held.length = 0
     this.heldBytes = 0
   }
 
-  private take(chunk: Buffer | undefined): void {
-    if (this.lost) return
+  private take(content: Content): void {
+    if (this.over) return
     const { millis, jitterMillis } = this.weather.latency[this.direction]
     const delay = millis + (jitterMillis === 0 ? 0 : this.weather.random() * jitterMillis)
-    // Bytes never overtake each other, also when the delay shrinks.
-    this.lastDue = Math.max(this.lastDue, performance.now() + delay)
-    this.held.push({ chunk, due: this.lastDue })
-    this.heldBytes += chunk?.length ?? 0
+    // Bytes never overtake each other, also when the delay shrinks. A reset does not wait.
+    this.lastDue = content === "reset" ? 0 : Math.max(this.lastDue, performance.now() + delay)
+    this.held.push({ content, due: this.lastDue })
+    if (typeof content === "string") this.over = true
+    else this.heldBytes += content.length
     if (this.heldBytes > mostHeldBytes) this.source.pause()
     this.flush()
   }
 
   private flush(): void {
     const { sink } = this
-    if (this.stalled || this.lost || sink === undefined || sink.destroyed) return
+    if (this.stalled || sink === undefined || sink.destroyed) return
     clearTimeout(this.timer)
     for (let parcel = this.held[0]; parcel !== undefined; parcel = this.held[0]) {
       const wait = parcel.due - performance.now()
@@ -89,12 +108,14 @@ class Lane {
         this.timer = setTimeout(() => this.flush(), wait)
         return
       }
+      const { content } = parcel
+      if (content === "reset") return void sink.resetAndDestroy()
       if (sink.writableNeedDrain) return
       this.held.shift()
-      if (parcel.chunk === undefined) sink.end()
+      if (content === "fin") sink.end()
       else {
-        this.heldBytes -= parcel.chunk.length
-        sink.write(parcel.chunk)
+        this.heldBytes -= content.length
+        sink.write(content)
       }
     }
     if (this.source.isPaused()) this.source.resume()
@@ -161,8 +182,10 @@ export class Link {
   }
   cut(): void {
     if (this.gone !== undefined) return
-    this.client.end()
-    this.server?.end()
+    this.toServer.cut()
+    // A connection that was never made has nobody else to end it.
+    if (this.toClient === undefined) this.client.end()
+    else this.toClient.cut()
   }
   reset(): void {
     this.client.resetAndDestroy()
@@ -188,15 +211,14 @@ export class Link {
     let failed = false
     socket.on("error", () => (failed = true))
     socket.on("close", () => {
-      const other = side === "client" ? this.server : this.client
-      if (this.gone !== side && other !== undefined && !other.destroyed) {
-        // A reset is passed on as a reset, at once; an orderly end has travelled as FIN already.
-        if (failed) other.resetAndDestroy()
-        else if (side === "client" || this.gone !== undefined) other.destroy()
+      if (this.gone === undefined) {
+        if (failed) (side === "client" ? this.toServer : this.toClient)?.broken()
+        // An orderly end has travelled as FIN already, from both sides when the client's socket is done.
+        else if (side === "client") this.server?.destroy()
       }
       if (this.client.destroyed && (this.server?.destroyed ?? true)) {
-        this.toServer.stop()
-        this.toClient?.stop()
+        this.toServer.drop()
+        this.toClient?.drop()
         this.listener.closed()
       }
     })

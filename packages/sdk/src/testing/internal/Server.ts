@@ -8,7 +8,8 @@ import { type PgBinaries } from "../PgBinaries.ts"
 import { type PgServer, type PgSession, type StopMode } from "../PgServer.ts"
 import { PgServerError } from "../TestingError.ts"
 import * as AdminClient from "./AdminClient.ts"
-import { clone } from "./Clone.ts"
+import { type Certificate } from "./Certificate.ts"
+import { clone, copyStopped } from "./Clone.ts"
 import { run } from "./Exec.ts"
 import { type Guarded } from "./Janitor.ts"
 import * as Ports from "./Ports.ts"
@@ -23,12 +24,19 @@ export interface Shared {
   readonly guarded: Guarded
   readonly settings: Settings.Settings
   readonly password: string | undefined
+  /** A data directory fresh from initdb, to be copied instead of made; `undefined` to make one. */
+  readonly template: string | undefined
   /** The server's certificate, which is its own authority, and its key; `undefined` without TLS. */
-  readonly certificate: { readonly certificate: string; readonly key: string } | undefined
+  readonly certificate: Certificate | undefined
+  /** Whether clients must use TLS. */
+  readonly tlsRequired: boolean
 }
 
-/** A server, and how its data directory comes to be. One of `initialize` and `cloneFrom` comes before `start`. */
+/** A server, and how its data directory comes to be. `initialize` or `cloneFrom` comes before `start`. */
 export interface Server extends PgServer {
+  /** A data directory as initdb leaves it. */
+  readonly initdb: Effect.Effect<void, PgServerError>
+  /** A data directory that the server can start on: by initdb, or from the template. */
   readonly initialize: Effect.Effect<void, PgServerError>
   readonly cloneFrom: (primary: PgServer) => Effect.Effect<void, PgServerError>
 }
@@ -37,10 +45,11 @@ const signals = { smart: "SIGTERM", fast: "SIGINT", immediate: "SIGQUIT" } as co
 const startTimeoutMillis = 60_000
 const replayTimeoutMillis = 60_000
 
-const environment = (): NodeJS.ProcessEnv => {
-  // PGPORT, PGDATA, PGOPTIONS and their like are meant for somebody else's server.
+// PGPORT, PGDATA, PGOPTIONS and their like are meant for somebody else's server, and HOME for another user: a replica's
+// libpq would look there for certificates.
+const environment = (home: string): NodeJS.ProcessEnv => {
   const own = Object.entries(process.env).filter(([name]) => !name.startsWith("PG"))
-  return { ...Object.fromEntries(own), LC_ALL: "C", TZ: "UTC" }
+  return { ...Object.fromEntries(own), HOME: home, LC_ALL: "C", TZ: "UTC" }
 }
 
 export const make = (name: string, shared: Shared): Effect.Effect<Server> =>
@@ -80,11 +89,24 @@ export const make = (name: string, shared: Shared): Effect.Effect<Server> =>
       fs.writeFileSync(target, text, { mode: 0o600 })
       give(target, user)
     }
-    const emptyDataDirectory = files("prepare", () => {
-      fs.rmSync(dataDirectory, { recursive: true, force: true })
-      fs.mkdirSync(directory, { recursive: true, mode: 0o755 })
-      fs.mkdirSync(dataDirectory, { mode: 0o700 })
-      give(dataDirectory, user)
+    const postmasterFile = path.join(dataDirectory, "postmaster.pid")
+    const postmasterLines = (): ReadonlyArray<string> => {
+      try {
+        return fs.readFileSync(postmasterFile, "utf8").split("\n")
+      } catch {
+        return []
+      }
+    }
+    const emptyDataDirectory = Effect.gen(function* () {
+      // A killed postmaster leaves a segment of shared memory, which its next start on the same data would have removed.
+      const segment = /^\s*\d+\s+(\d+)/.exec(postmasterLines()[6] ?? "")?.[1]
+      if (segment !== undefined) yield* run("ipcrm", ["-m", segment], {})
+      yield* files("prepare", () => {
+        fs.rmSync(dataDirectory, { recursive: true, force: true })
+        fs.mkdirSync(directory, { recursive: true, mode: 0o755 })
+        fs.mkdirSync(dataDirectory, { mode: 0o700 })
+        give(dataDirectory, user)
+      })
     })
 
     // --- talking to it
@@ -93,17 +115,20 @@ export const make = (name: string, shared: Shared): Effect.Effect<Server> =>
       const credentials = password === undefined ? "postgres" : `postgres:${encodeURIComponent(password)}`
       return `postgres://${credentials}@${host}:${port}/${encodeURIComponent(database)}`
     }
+    const addressOf = (server: { readonly host: string; readonly port: number }, database: string) => ({
+      host: server.host,
+      port: server.port,
+      database,
+      username: "postgres",
+      password,
+      ...(shared.certificate === undefined
+        ? {}
+        : { ssl: { ca: shared.certificate.certificate, servername: "localhost" } })
+    })
     const session: PgServer["session"] = (options) =>
       Effect.map(
-        Effect.mapError(
-          AdminClient.connect({
-            host,
-            port,
-            database: options?.database ?? "postgres",
-            username: "postgres",
-            password
-          }),
-          (failure) => error("connect", failure.problem, failure.sqlState)
+        Effect.mapError(AdminClient.connect(addressOf({ host, port }, options?.database ?? "postgres")), (failure) =>
+          error("connect", failure.problem, failure.sqlState)
         ),
         (admin): PgSession => ({
           pid: admin.pid,
@@ -123,7 +148,7 @@ export const make = (name: string, shared: Shared): Effect.Effect<Server> =>
       const child = spawn(path.join(binaries.directory, "postgres"), args, {
         ...asUser(user),
         cwd: dataDirectory,
-        env: environment(),
+        env: environment(directory),
         // Ctrl-C in a terminal is for Node, which then decides.
         detached: true,
         stdio: ["ignore", log, log]
@@ -149,12 +174,8 @@ export const make = (name: string, shared: Shared): Effect.Effect<Server> =>
 
     // Line 8 of postmaster.pid, which `pg_ctl --wait` reads too.
     const readiness = (pid: number | undefined): boolean => {
-      try {
-        const lines = fs.readFileSync(path.join(dataDirectory, "postmaster.pid"), "utf8").split("\n")
-        return Number(lines[0]) === pid && /^(ready|standby)/.test(lines[7] ?? "")
-      } catch {
-        return false
-      }
+      const lines = postmasterLines()
+      return Number(lines[0]) === pid && /^(ready|standby)/.test(lines[7] ?? "")
     }
     const startOnce: Effect.Effect<"ready" | "exited" | undefined, PgServerError> = Effect.gen(function* () {
       yield* files("start", () => {
@@ -210,7 +231,7 @@ export const make = (name: string, shared: Shared): Effect.Effect<Server> =>
 
     // --- its data
 
-    const initialize: Effect.Effect<void, PgServerError> = Effect.gen(function* () {
+    const initdb: Effect.Effect<void, PgServerError> = Effect.gen(function* () {
       yield* emptyDataDirectory
       const passwordFile = path.join(directory, "password")
       if (password !== undefined) {
@@ -224,7 +245,7 @@ export const make = (name: string, shared: Shared): Effect.Effect<Server> =>
       const output = yield* run(path.join(binaries.directory, "initdb"), [...args, ...auth], {
         ...asUser(user),
         cwd: directory,
-        env: environment()
+        env: environment(directory)
       })
       if (output.code !== 0) {
         const hint = output.stderr.includes("could not look up effective user ID")
@@ -232,30 +253,38 @@ export const make = (name: string, shared: Shared): Effect.Effect<Server> =>
           : ""
         return yield* Effect.fail(error("initdb", `${output.stderr.trim()}${hint}`))
       }
-      yield* files("initdb", () => {
-        fs.rmSync(passwordFile, { force: true })
-        const { certificate } = shared
-        if (certificate !== undefined) {
-          write("server.crt", certificate.certificate)
-          write("server.key", certificate.key)
-        }
-        const tls: Settings.Settings = certificate === undefined ? {} : { ssl: true }
-        const conf = path.join(dataDirectory, "postgresql.conf")
-        fs.appendFileSync(conf, `\n${Settings.render({ ...Settings.defaults, ...tls, ...shared.settings })}`)
-      })
+      yield* files("initdb", () => fs.rmSync(passwordFile, { force: true }))
     })
+    const copyTemplate = (template: string): Effect.Effect<void, PgServerError> =>
+      Effect.andThen(
+        emptyDataDirectory,
+        Effect.tryPromise({
+          try: () => copyStopped(template, dataDirectory, user),
+          catch: (cause) => error("copy of the template", String(cause))
+        })
+      )
+    const configure = files("configure", () => {
+      const { certificate } = shared
+      if (certificate !== undefined) {
+        write("server.crt", certificate.certificate)
+        write("server.key", certificate.key)
+      }
+      if (shared.tlsRequired) {
+        const rules = path.join(dataDirectory, "pg_hba.conf")
+        fs.writeFileSync(rules, fs.readFileSync(rules, "utf8").replace(/^host\b/gm, "hostssl"))
+      }
+      const tls: Settings.Settings = certificate === undefined ? {} : { ssl: true }
+      const conf = path.join(dataDirectory, "postgresql.conf")
+      fs.appendFileSync(conf, `\n${Settings.render({ ...Settings.defaults, ...tls, ...shared.settings })}`)
+    })
+    const { template } = shared
+    const initialize = Effect.andThen(template === undefined ? initdb : copyTemplate(template), configure)
     const cloneFrom: Server["cloneFrom"] = (primary) =>
       Effect.gen(function* () {
         yield* emptyDataDirectory
         yield* Effect.scoped(
           Effect.gen(function* () {
-            const admin = yield* AdminClient.connect({
-              host: primary.host,
-              port: primary.port,
-              database: "postgres",
-              username: "postgres",
-              password
-            })
+            const admin = yield* AdminClient.connect(addressOf(primary, "postgres"))
             yield* clone({ session: admin, from: primary.dataDirectory, to: dataDirectory, user })
           })
         ).pipe(Effect.mapError((failure) => error(`clone of ${primary.name}`, failure.problem, failure.sqlState)))
@@ -342,6 +371,7 @@ export const make = (name: string, shared: Shared): Effect.Effect<Server> =>
       query,
       session,
       log: (lines = 40) => Effect.sync(() => tail(lines)),
+      initdb,
       initialize,
       cloneFrom
     }

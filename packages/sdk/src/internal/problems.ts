@@ -1,0 +1,37 @@
+import type { FailureClass } from "../PgFailure.ts"
+
+/** What a class of failures means, in words that hold neither SQL text nor values: the server's message may hold both. */
+const problems: Partial<Record<FailureClass, string>> = {
+  Unreachable: "the server cannot be reached",
+  TlsRejected: "TLS was refused",
+  ConnectionLost: "the connection was lost",
+  OutcomeUnknown: "the answer was lost",
+  ProtocolViolation: "the server or what stands before it broke the protocol",
+  Shutdown: "the server is shutting down",
+  Starting: "the server is starting",
+  IdleTimeout: "the server ended an idle session",
+  DatabaseGone: "the database does not exist",
+  TooManyConnections: "the server has no connection left",
+  Resources: "the server is short of a resource",
+  ResourceLimit: "the statement went over a limit of the server",
+  DiskOrIo: "the server's disk is full or failing",
+  Serialization: "another transaction was in the way",
+  Deadlock: "the server broke a deadlock",
+  CompletionUnknown: "the server does not know whether it was applied",
+  LockTimeout: "a lock was not granted in time",
+  ObjectState: "an object is not in the state that the statement needs",
+  Cancelled: "the statement was cancelled",
+  StatementTimeout: "the server ended the statement at its timeout",
+  AttemptTimeout: "no answer within the attempt's timeout",
+  ReadOnly: "the server is read-only",
+  TransactionMisuse: "the transaction does not allow the statement",
+  StalePlan: "the statement's plan went stale",
+  Authentication: "the server refused the credentials",
+  Permission: "the role may not do this",
+  CallerError: "the statement or its values do not fit the database",
+  Internal: "the server reported an internal error",
+  Corruption: "the server reported corrupted data"
+}
+
+/** The class in words. */
+export const problemOf = (failure: FailureClass): string => problems[failure] ?? "the server reported an error"

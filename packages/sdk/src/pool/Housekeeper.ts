@@ -1,0 +1,95 @@
+/**
+ * Looks after a pool at regular rounds: lifetimes, idle times, keepalive, leaks, and whether the process itself stood still.
+ */
+import type { Compartment, Entry } from "./Entry.ts"
+import type { Poolable } from "./Poolable.ts"
+import type { PoolCore } from "./PoolCore.ts"
+import * as Report from "./PoolReport.ts"
+
+export class Housekeeper<S extends Poolable> {
+  private readonly core: PoolCore<S>
+  private lastRound: number
+  private nextRound: number
+
+  constructor(core: PoolCore<S>) {
+    this.core = core
+    this.lastRound = core.now()
+    this.nextRound = this.lastRound + core.settings.housekeepingInterval
+  }
+
+  /** Called whenever the alarm rings; does its work when a round is due. */
+  ring(now: number): void {
+    const { core } = this
+    if (now >= this.nextRound || now < this.lastRound) {
+      this.watchClock(now)
+      this.lastRound = now
+      this.nextRound = now + core.settings.housekeepingInterval
+      for (const home of [core.control, core.main]) {
+        this.endLifetimes(home, now)
+        this.endIdle(home, now)
+        this.keepAlive(home, now)
+      }
+      this.findLeaks(now)
+    }
+    core.alarm.set(this.nextRound)
+  }
+
+  /** A process that stood still (a paused machine, a blocked event loop) knows nothing about its sockets: ask before use. */
+  private watchClock(now: number): void {
+    const { core } = this
+    const interval = core.settings.housekeepingInterval
+    const elapsed = now - this.lastRound
+    if (elapsed >= 0 && elapsed <= 1.5 * interval) return
+    core.counters.stalls++
+    core.emit({ _tag: "Stalled", lateMillis: elapsed - interval })
+    for (const entry of core.sessions) {
+      if (entry.state === "idle") entry.aliveAt = -Infinity
+      if (elapsed < 0) entry.idleSince = Math.min(entry.idleSince, now)
+    }
+  }
+
+  /** One a round, so that sessions opened together are not missing together; all that reach `maxLifetime` itself. */
+  private endLifetimes(home: Compartment<S>, now: number): void {
+    const { core } = this
+    let ended = false
+    for (const entry of home.idle.slice()) {
+      if (now < entry.expiresAt || (ended && now - entry.openedAt < core.settings.maxLifetime)) continue
+      core.retire(entry, "lifetime")
+      ended = true
+    }
+  }
+
+  private endIdle(home: Compartment<S>, now: number): void {
+    const { core } = this
+    for (const entry of home.idle.slice()) {
+      if (home.live + home.connecting <= home.min) return
+      if (now - entry.idleSince >= core.settings.idleTimeout) core.retire(entry, "idle")
+    }
+  }
+
+  private keepAlive(home: Compartment<S>, now: number): void {
+    const { core } = this
+    if (core.settings.keepalive === Infinity) return
+    for (const entry of home.idle.slice()) {
+      if (now - entry.aliveAt >= core.settings.keepalive) core.validate(entry)
+    }
+  }
+
+  private findLeaks(now: number): void {
+    const { core } = this
+    if (core.settings.leakThreshold === Infinity) return
+    for (const entry of core.sessions) if (this.isLeak(entry, now)) this.reportLeak(entry, now)
+  }
+
+  private isLeak(entry: Entry<S>, now: number): boolean {
+    return entry.ticket !== undefined && !entry.leakReported && now - entry.leasedAt >= this.core.settings.leakThreshold
+  }
+
+  private reportLeak(entry: Entry<S>, now: number): void {
+    const { core } = this
+    entry.leakReported = true
+    core.counters.leaksSuspected++
+    const holder = Report.leakHolder(entry, entry.ticket!.lane, now)
+    core.emit({ _tag: "LeakSuspected", session: entry.session.id, holder })
+  }
+}

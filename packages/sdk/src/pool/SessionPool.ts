@@ -1,0 +1,263 @@
+/**
+ * The sessions of one node, and those who wait for them.
+ *
+ * A caller waits on the pool, never on a connect, and never beyond its deadline: first come, first served within a
+ * priority, with shares of the pool kept for lanes that declare them. Whatever goes wrong with a session (it died, its
+ * caller left in the middle of a statement, it was left in a transaction) is put right in the background and counted.
+ *
+ * **Bounds.** Users' sessions, connects included, are never more than `max`. Sessions that are draining or closing are
+ * counted apart, up to `drainBudget`; beyond it they keep their place in `max`. The control lane has `control` sessions of
+ * its own and as many draining. `stats.limit` is the sum: the most that the server can see.
+ *
+ * **How a session goes round.** idle -> leased -> idle when it comes back clean. On the way it may be *prepared* (validated
+ * after it was silent, reset after it was left unclean) or *away* (draining, closing). See `Entry.ts`.
+ *
+ * **When the node is down.** See `Connector.ts`.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as PubSub from "effect/PubSub"
+import * as Random from "effect/Random"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type { DatabaseUnavailable } from "../ReportError.ts"
+import * as Backoff from "./Backoff.ts"
+import { Closing } from "./Closing.ts"
+import { Housekeeper } from "./Housekeeper.ts"
+import type { Poolable } from "./Poolable.ts"
+import { PoolCore, type PoolRequest } from "./PoolCore.ts"
+import type { PoolEvent, PoolStats } from "./PoolEvents.ts"
+import {
+  defaultConnectBackoff,
+  InvalidPoolOptions,
+  type PoolOptions,
+  settingsIssues,
+  settingsOf,
+  sizeIssues
+} from "./PoolOptions.ts"
+import * as Report from "./PoolReport.ts"
+import { Readiness } from "./Readiness.ts"
+import type { AcquireError, Ticket } from "./Waiters.ts"
+
+export type { PoolRequest } from "./PoolCore.ts"
+export type { PoolEvent, PoolListener, PoolStats } from "./PoolEvents.ts"
+export { controlLane, InvalidPoolOptions, type LaneOptions, type PoolOptions } from "./PoolOptions.ts"
+export type { AcquireError } from "./Waiters.ts"
+
+export interface SessionPool<S extends Poolable> {
+  readonly name: string
+
+  /**
+   * Leases a session while `f` runs, and takes it back however `f` ends.
+   *
+   * Fails with `AcquireTimeout` when the deadline comes first, `Overloaded` when too many wait already, and
+   * `DatabaseUnavailable` when the node is down or the pool is closed.
+   */
+  readonly use: <A, E, R>(
+    request: PoolRequest,
+    f: (session: S) => Effect.Effect<A, E, R>
+  ) => Effect.Effect<A, E | AcquireError, R>
+
+  /** Leases a session until the scope ends. */
+  readonly acquire: (request: PoolRequest) => Effect.Effect<S, AcquireError, Scope.Scope>
+
+  readonly stats: Effect.Effect<PoolStats>
+
+  /** What happens from now on. A subscriber that falls behind by 256 events misses the oldest. */
+  readonly events: Stream.Stream<PoolEvent>
+
+  /** Changes the size of the living pool. What is too much is closed as it comes back. */
+  readonly resize: (size: {
+    readonly min?: number | undefined
+    readonly max?: number | undefined
+  }) => Effect.Effect<void, InvalidPoolOptions>
+
+  /** New leases wait, in their order and up to their deadlines; what is leased stays. The control lane goes on. */
+  readonly suspend: Effect.Effect<void>
+  readonly resume: Effect.Effect<void>
+
+  /** Replaces every session: the idle ones now, the leased ones when they come back. For a rotated password or a moved node. */
+  readonly evictAll: Effect.Effect<void>
+
+  /** Waits until `min` sessions (at least one) are there. After `timeout` fails with the last real error. */
+  readonly awaitReady: (timeout: Duration.Input) => Effect.Effect<void, DatabaseUnavailable>
+
+  /**
+   * Refuses new callers at once. Those who wait or hold a session have `graceful`; then waiters fail, and what is on the
+   * wire is cancelled; after `hard` more, sessions are destroyed. Returns by then, whoever holds what. Closing twice waits
+   * for the first.
+   */
+  readonly close: (options?: {
+    readonly graceful?: Duration.Input | undefined
+    readonly hard?: Duration.Input | undefined
+  }) => Effect.Effect<void>
+}
+
+/**
+ * Makes a pool that lives as long as the scope.
+ *
+ * @example
+ * ```ts
+ * const program = Effect.gen(function* () {
+ *   const pool = yield* SessionPool.make({ name: "fleet/primary@127.0.0.1:5432", connect, classifyConnect })
+ *   return yield* pool.use({ lane: "report", name: "stoppage" }, (session) => session.query("select 1"))
+ * })
+ * ```
+ */
+export const make = Effect.fnUntraced(function* <S extends Poolable>(
+  options: PoolOptions<S>
+): Effect.fn.Return<SessionPool<S>, DatabaseUnavailable | InvalidPoolOptions, Scope.Scope> {
+  const settings = settingsOf(options)
+  const max = options.max ?? 20
+  const min = options.min ?? Math.min(2, max)
+  const control = options.control ?? 1
+  const drainBudget = options.drainBudget ?? Math.max(1, Math.ceil(max / 4))
+  const declared = Object.entries(options.lanes ?? {})
+    .filter(([name]) => name !== "control" || control === 0)
+    .map(([name, lane]) => [name, lane.reserved ?? 0, lane.cap ?? Infinity] as const)
+  const issues = [...sizeIssues(min, max, declared), ...settingsIssues(settings, drainBudget, control)]
+  if (issues.length > 0) return yield* new InvalidPoolOptions({ pool: options.name, issues })
+
+  const scope = yield* Effect.scope
+  const clock = yield* Clock.Clock
+  const random = yield* Random.Random
+  // What runs in the background belongs to the pool, not to whoever happened to make it.
+  const services = Context.omit(Scope.Scope)(yield* Effect.context<Scope.Scope>())
+  const pubsub = yield* PubSub.sliding<PoolEvent>(256)
+  const listener = options.listener?.onEvent
+
+  const core = new PoolCore(
+    options,
+    settings,
+    { min, max, control, drainBudget },
+    Backoff.make(options.connectBackoff ?? defaultConnectBackoff, random),
+    {
+      clock,
+      random,
+      fork: Effect.runForkWith(services),
+      publish: (event) => {
+        PubSub.publishUnsafe(pubsub, event)
+        try {
+          listener?.(event)
+        } catch {
+          // A listener must not be able to break the pool.
+        }
+      }
+    }
+  )
+  const housekeeper = new Housekeeper(core)
+  const readiness = new Readiness(core)
+  const closing = new Closing(core, Deferred.makeUnsafe<void>(), Deferred.makeUnsafe<void>())
+  core.onRound = (now) => housekeeper.ring(now)
+  core.onChange = (change) => {
+    readiness.changed(change)
+    closing.changed()
+  }
+
+  const close: SessionPool<S>["close"] = (limits) =>
+    Effect.andThen(
+      closing.run(
+        limits?.graceful === undefined ? settings.closeGraceful : Duration.toMillis(limits.graceful),
+        limits?.hard === undefined ? settings.closeHard : Duration.toMillis(limits.hard)
+      ),
+      PubSub.shutdown(pubsub)
+    )
+  yield* Scope.addFinalizer(scope, close())
+
+  housekeeper.ring(clock.currentTimeMillisUnsafe())
+  const boot = options.boot?.mode ?? "lazy"
+  core.pumpAll()
+  core.flush()
+  if (boot !== "lazy") {
+    const ready = readiness.firstAnswer(boot === "fill" ? Math.max(min, 1) : 1)
+    yield* options.boot?.schedule === undefined ? ready : Effect.retry(ready, options.boot.schedule)
+  }
+
+  const wait = (ticket: Ticket<S>): Effect.Effect<S, AcquireError> =>
+    Effect.callback((resume) => {
+      ticket.resume = resume
+      core.enqueue(ticket)
+    })
+  const spans = options.leakDetection !== undefined
+
+  // The release is in place before the session is taken: however and whenever the caller leaves, `finish` is called once,
+  // and finds out from the ticket what there is to give back.
+  const use: SessionPool<S>["use"] = (request, f) =>
+    Effect.suspend(() => {
+      const ticket = core.ticket(request)
+      return Effect.onExitPrimitive(
+        Effect.suspend(() => {
+          const session = core.take(ticket)
+          if (session === undefined) {
+            return Effect.flatMap(wait(ticket), spans ? (waited) => noteSpan(ticket, f(waited)) : f)
+          }
+          return spans ? noteSpan(ticket, f(session)) : f(session)
+        }),
+        () => {
+          core.finish(ticket)
+          return undefined
+        }
+      )
+    })
+
+  const acquire: SessionPool<S>["acquire"] = (request) =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(Effect.scope, (leaseScope) => {
+        const ticket = core.ticket(request)
+        const finish = Effect.sync(() => core.finish(ticket))
+        const leased = Effect.suspend(() => {
+          const session = core.take(ticket)
+          return session === undefined ? wait(ticket) : Effect.succeed(session)
+        })
+        return Effect.andThen(
+          Scope.addFinalizer(leaseScope, finish),
+          Effect.onExit(spans ? noteSpan(ticket, restore(leased)) : restore(leased), (exit) =>
+            Exit.isSuccess(exit) ? Effect.void : finish
+          )
+        )
+      })
+    )
+
+  return {
+    name: options.name,
+    use,
+    acquire,
+    close,
+    stats: Effect.sync(() => Report.stats(core)),
+    events: Stream.fromPubSub(pubsub),
+    awaitReady: (timeout) => readiness.within(Math.max(core.main.min, 1), Duration.fromInputUnsafe(timeout)),
+    suspend: Effect.sync(() => core.suspend()),
+    resume: Effect.sync(() => core.resume()),
+    evictAll: Effect.sync(() => core.evictAll()),
+    resize: (size) =>
+      Effect.suspend(() => {
+        const newMax = size.max ?? core.main.max
+        const newMin = size.min ?? Math.min(core.main.min, newMax)
+        const wrong = sizeIssues(newMin, newMax, declared)
+        if (wrong.length > 0) return Effect.fail(new InvalidPoolOptions({ pool: options.name, issues: wrong }))
+        core.resize(newMin, newMax)
+        return Effect.void
+      })
+  }
+})
+
+/** Remembers under which span a session is held: opt-in, with leak detection. */
+const noteSpan = <S extends Poolable, A, E, R>(
+  ticket: Ticket<S>,
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> =>
+  Effect.withFiber((fiber) => {
+    const span = fiber.cache.span
+    if (span !== undefined && ticket.entry !== undefined) {
+      ticket.entry.span = {
+        traceId: span.traceId,
+        spanId: span.spanId,
+        ...(span._tag === "Span" ? { name: span.name } : {})
+      }
+    }
+    return effect
+  })

@@ -1,0 +1,199 @@
+/**
+ * Effect's `SqlClient` and `PgClient` over leased sessions, so that programs, resolvers, `SqlSchema` and migrators that
+ * were written for the driver's client run over Sluice's pool unchanged.
+ *
+ * What differs is what happens under faults: transaction control is bounded and can be left at once, a typed error of a
+ * transaction's body stays that error when its ROLLBACK fails, and `reserve` inside of a transaction gives the
+ * transaction's own session instead of waiting for a second one.
+ */
+import * as PgClient from "@effect/sql-pg/PgClient"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Reactivity from "effect/reactivity/Reactivity"
+import type * as Scope from "effect/Scope"
+import * as SqlClient from "effect/sql/SqlClient"
+import type { Connection } from "effect/sql/SqlConnection"
+import { isSqlError, type SqlError } from "effect/sql/SqlError"
+import * as Statement from "effect/sql/Statement"
+import * as Stream from "effect/Stream"
+import type { Session, StatementOptions } from "./Session.ts"
+import { connectionError } from "./session/Facts.ts"
+import { channelError } from "./session/Listen.ts"
+
+/** What lends sessions: a `SessionPool` for one kind of request, or anything else that does. */
+export interface Leaser<E> {
+  /** Lends a session for one piece of work. */
+  readonly use: <A, E1, R>(f: (session: Session) => Effect.Effect<A, E1, R>) => Effect.Effect<A, E | E1, R>
+  /** Lends a session until the scope closes. */
+  readonly acquire: Effect.Effect<Session, E, Scope.Scope>
+}
+
+export interface SqlClientOptions {
+  /** Shown as `client.config`; never holds the password. */
+  readonly config: PgClient.PgClientConfig
+  readonly transformResultNames?: ((name: string) => string) | undefined
+  readonly transformQueryNames?: ((name: string) => string) | undefined
+  readonly transformJson?: boolean | undefined
+  readonly spanAttributes?: Record<string, unknown> | undefined
+  /** The server's limit for every statement of this client, in milliseconds. Default: the session's. */
+  readonly statementTimeout?: number | undefined
+  /** Behind a pooler in transaction mode there is no LISTEN. */
+  readonly pooler?: "transaction" | undefined
+}
+
+type Transform = (<A extends object>(rows: ReadonlyArray<A>) => ReadonlyArray<A>) | undefined
+
+/** One session as Effect's `Connection`. */
+class SessionConnection implements Connection {
+  readonly session: Session
+  readonly #rows: StatementOptions
+  readonly #rowsUnprepared: StatementOptions
+  readonly #values: StatementOptions
+  readonly #valuesUnprepared: StatementOptions
+
+  constructor(session: Session, timeout: number | undefined) {
+    this.session = session
+    this.#rows = { timeout }
+    this.#rowsUnprepared = { timeout, prepare: false }
+    this.#values = { timeout, values: true }
+    this.#valuesUnprepared = { timeout, values: true, prepare: false }
+  }
+
+  #run(sql: string, params: ReadonlyArray<unknown>, options: StatementOptions, transform: Transform) {
+    const result = this.session.query(sql, params, options)
+    return transform === undefined
+      ? Effect.map(result, ({ rows }) => rows)
+      : Effect.map(result, ({ rows }) => transform(rows))
+  }
+
+  execute(sql: string, params: ReadonlyArray<unknown>, transform: Transform) {
+    return this.#run(sql, params, this.#rows, transform)
+  }
+  executeRaw(sql: string, params: ReadonlyArray<unknown>) {
+    return this.session.query(sql, params, this.#rows)
+  }
+  executeValues(sql: string, params: ReadonlyArray<unknown>) {
+    return this.#run(sql, params, this.#values, undefined)
+  }
+  executeUnprepared(sql: string, params: ReadonlyArray<unknown>, transform: Transform) {
+    return this.#run(sql, params, this.#rowsUnprepared, transform)
+  }
+  executeValuesUnprepared(sql: string, params: ReadonlyArray<unknown>) {
+    return this.#run(sql, params, this.#valuesUnprepared, undefined)
+  }
+  executeStream(sql: string, params: ReadonlyArray<unknown>, transform: Transform) {
+    const rows = this.session.stream(sql, params, this.#rows)
+    return transform === undefined ? rows : Stream.mapArray(rows, (chunk) => transform(chunk) as typeof chunk)
+  }
+}
+
+let clients = 0
+
+const json = Statement.custom<PgClient.PgCustom>("PgJson")
+
+/** What a lease can fail with, in the words of Effect's SQL; the original is the cause. */
+const acquireError = (error: unknown): SqlError =>
+  isSqlError(error)
+    ? error
+    : connectionError(error, error instanceof Error ? error.message : "No session could be had", "acquire", {
+        fatal: false
+      })
+
+/**
+ * Both clients in one value, as the driver makes them.
+ *
+ * @example
+ * ```ts
+ * const client = yield* SqlClients.make({ use: (f) => pool.use(request, f), acquire: pool.acquire(request) }, { config })
+ * yield* client.withTransaction(client`insert into log ${client.insert(entry)}`)
+ * ```
+ */
+export const make = <E>(
+  leaser: Leaser<E>,
+  options: SqlClientOptions
+): Effect.Effect<PgClient.PgClient, never, Reactivity.Reactivity> =>
+  Effect.gen(function* () {
+    const { config, statementTimeout } = options
+    const connection = (session: Session): SessionConnection => new SessionConnection(session, statementTimeout)
+    const transactionService = Context.Service<
+      SqlClient.TransactionConnection,
+      SqlClient.TransactionConnection.Service
+    >(`@sluice/sdk/SqlClients/Transaction/${clients++}`)
+    const acquirer = Effect.map(Effect.mapError(leaser.acquire, acquireError), connection)
+    const current = Effect.map(
+      Effect.serviceOption(transactionService),
+      Option.map(([own]) => own as SessionConnection)
+    )
+    const reserve = Effect.flatMap(
+      current,
+      Option.match({ onNone: () => acquirer, onSome: (own) => Effect.succeed(own) })
+    )
+    const attributes: ReadonlyArray<readonly [string, unknown]> = [
+      ...Object.entries(options.spanAttributes ?? {}),
+      ["db.system.name", "postgresql"],
+      ["db.namespace", config.database ?? config.username ?? "postgres"],
+      ["server.address", config.host ?? "localhost"],
+      ["server.port", config.port ?? 5432]
+    ]
+    const client = yield* SqlClient.make({
+      acquirer,
+      borrower: (f) =>
+        Effect.mapError(
+          leaser.use((session) => f(connection(session))),
+          acquireError
+        ),
+      compiler: PgClient.makeCompiler(options.transformQueryNames, options.transformJson),
+      driver: "pg",
+      spanAttributes: attributes,
+      transactionService,
+      transformRows:
+        options.transformResultNames === undefined
+          ? undefined
+          : Statement.defaultTransforms(options.transformResultNames, options.transformJson).array
+    })
+    const withTransaction = SqlClient.makeWithTransaction({
+      transactionService: transactionService as unknown as Context.Service<
+        SqlClient.TransactionConnection,
+        readonly [SessionConnection, number]
+      >,
+      spanAttributes: attributes,
+      acquireConnection: (restore) => restore(acquirer),
+      begin: ({ session }, statement) => session.begin(statement),
+      // Control may be left while the server is silent: the session is then destroyed, and a COMMIT's outcome unknown.
+      savepoint: ({ session }, id) => Effect.interruptible(session.savepoint(`sluice_${id}`)),
+      releaseSavepoint: ({ session }, id) => session.releaseSavepoint(`sluice_${id}`),
+      commit: ({ session }) => Effect.interruptible(session.commit),
+      rollback: ({ session }) => session.rollback,
+      rollbackSavepoint: ({ session }, id) => session.rollbackTo(`sluice_${id}`)
+    })
+    return Object.assign(client, {
+      [PgClient.TypeId]: PgClient.TypeId,
+      config,
+      withTransaction,
+      reserve,
+      json: (value: unknown) => Statement.fragment([json(value)]),
+      listen: (channel: string) =>
+        options.pooler === undefined
+          ? Effect.flatMap(acquirer, ({ session }) => session.listen(channel))
+          : Effect.fail(
+              connectionError(undefined, "A pooler in transaction mode has no LISTEN", "listen", { fatal: false })
+            ),
+      notify: (channel: string, payload: string) => {
+        const invalid = channelError(channel, "notify")
+        return invalid !== undefined
+          ? Effect.fail(invalid)
+          : Effect.asVoid(client`SELECT pg_notify(${channel}, ${payload})`)
+      }
+    }) as unknown as PgClient.PgClient
+  })
+
+export type { PgClient } from "@effect/sql-pg/PgClient"
+
+/** {@link make} with Effect's own `Reactivity`, for who has none. */
+export const makeWithReactivity = <E>(leaser: Leaser<E>, options: SqlClientOptions): Effect.Effect<PgClient.PgClient> =>
+  Effect.provide(make(leaser, options), Reactivity.layer)
+
+/** The client under both of Effect's services. */
+export const context = (client: PgClient.PgClient): Context.Context<SqlClient.SqlClient | PgClient.PgClient> =>
+  Context.add(Context.make(PgClient.PgClient, client), SqlClient.SqlClient, client)

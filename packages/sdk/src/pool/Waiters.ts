@@ -1,0 +1,159 @@
+/**
+ * Callers on their way to a session: a queue per lane and priority, and one heap of deadlines for all.
+ *
+ * Joining and leaving a queue are constant time wherever the waiter stands, so that a thousand waiters cost no more each
+ * than one. The heap knows each waiter's place in it, so a waiter that was served does not stay behind until its deadline.
+ */
+import type * as Effect from "effect/Effect"
+import type { AcquireTimeout, DatabaseUnavailable, Overloaded } from "../ReportError.ts"
+import type { Entry } from "./Entry.ts"
+import type { Lane } from "./Lanes.ts"
+import type { Poolable } from "./Poolable.ts"
+
+export type AcquireError = AcquireTimeout | Overloaded | DatabaseUnavailable
+
+/** One call's way through the pool: waiting, then holding, then gone. Its fields are the links of the queue it stands in. */
+export class Ticket<S extends Poolable> {
+  readonly lane: Lane<S>
+  readonly name: string
+  readonly priority: number
+  /** When the caller must have an answer, in milliseconds of the Clock. */
+  deadline: number
+  since = 0
+  order = 0
+  /** The session that is held, or was just handed over. */
+  entry: Entry<S> | undefined = undefined
+  resume: ((effect: Effect.Effect<S, AcquireError>) => void) | undefined = undefined
+  outcome: Effect.Effect<S, AcquireError> | undefined = undefined
+  bucket: Bucket<S> | undefined = undefined
+  previous: Ticket<S> | undefined = undefined
+  next: Ticket<S> | undefined = undefined
+  heapIndex = -1
+
+  constructor(lane: Lane<S>, name: string, priority: number, deadline: number) {
+    this.lane = lane
+    this.name = name
+    this.priority = priority
+    this.deadline = deadline
+  }
+}
+
+/** The waiters of one lane that have the same priority, oldest first. */
+export interface Bucket<S extends Poolable> {
+  readonly priority: number
+  head: Ticket<S> | undefined
+  tail: Ticket<S> | undefined
+}
+
+/** The waiters of one lane: highest priority first, then first come, first served. */
+export class WaitQueue<S extends Poolable> {
+  size = 0
+  // Few priorities are in use at once: a sorted array is found through faster than a tree.
+  private readonly buckets: Array<Bucket<S>> = []
+
+  get head(): Ticket<S> | undefined {
+    return this.buckets[0]?.head
+  }
+
+  push(ticket: Ticket<S>): void {
+    const bucket = this.bucketOf(ticket.priority)
+    ticket.bucket = bucket
+    ticket.previous = bucket.tail
+    if (bucket.tail === undefined) bucket.head = ticket
+    else bucket.tail.next = ticket
+    bucket.tail = ticket
+    this.size++
+  }
+
+  remove(ticket: Ticket<S>): void {
+    const bucket = ticket.bucket
+    if (bucket === undefined) return
+    if (ticket.previous === undefined) bucket.head = ticket.next
+    else ticket.previous.next = ticket.next
+    if (ticket.next === undefined) bucket.tail = ticket.previous
+    else ticket.next.previous = ticket.previous
+    ticket.bucket = ticket.previous = ticket.next = undefined
+    this.size--
+    if (bucket.head === undefined) this.buckets.splice(this.buckets.indexOf(bucket), 1)
+  }
+
+  private bucketOf(priority: number): Bucket<S> {
+    const buckets = this.buckets
+    let index = 0
+    while (index < buckets.length) {
+      const bucket = buckets[index]!
+      if (bucket.priority === priority) return bucket
+      if (bucket.priority < priority) break
+      index++
+    }
+    const bucket: Bucket<S> = { priority, head: undefined, tail: undefined }
+    buckets.splice(index, 0, bucket)
+    return bucket
+  }
+}
+
+/** All waiters, the nearest deadline on top. */
+export class Deadlines<S extends Poolable> {
+  private readonly heap: Array<Ticket<S>> = []
+
+  get size(): number {
+    return this.heap.length
+  }
+
+  get next(): number {
+    return this.heap[0]?.deadline ?? Infinity
+  }
+
+  add(ticket: Ticket<S>): void {
+    this.heap.push(ticket)
+    this.up(this.heap.length - 1, ticket)
+  }
+
+  remove(ticket: Ticket<S>): void {
+    const index = ticket.heapIndex
+    if (index < 0) return
+    ticket.heapIndex = -1
+    const last = this.heap.pop()!
+    if (last === ticket) return
+    if (index > 0 && this.heap[(index - 1) >> 1]!.deadline > last.deadline) this.up(index, last)
+    else this.down(index, last)
+  }
+
+  /** The waiter with the nearest deadline, if that has come. */
+  due(now: number): Ticket<S> | undefined {
+    const first = this.heap[0]
+    return first !== undefined && first.deadline <= now ? first : undefined
+  }
+
+  private up(from: number, ticket: Ticket<S>): void {
+    let index = from
+    while (index > 0) {
+      const parentIndex = (index - 1) >> 1
+      const parent = this.heap[parentIndex]!
+      if (parent.deadline <= ticket.deadline) break
+      this.place(index, parent)
+      index = parentIndex
+    }
+    this.place(index, ticket)
+  }
+
+  private down(from: number, ticket: Ticket<S>): void {
+    const heap = this.heap
+    let index = from
+    for (;;) {
+      let childIndex = 2 * index + 1
+      if (childIndex >= heap.length) break
+      if (childIndex + 1 < heap.length && heap[childIndex + 1]!.deadline < heap[childIndex]!.deadline) childIndex++
+      const child = heap[childIndex]!
+      if (child.deadline >= ticket.deadline) break
+      this.place(index, child)
+      index = childIndex
+    }
+    this.place(index, ticket)
+  }
+
+  private place(index: number, ticket: Ticket<S>): void {
+    this.heap[index] = ticket
+    ticket.heapIndex = index
+  }
+}

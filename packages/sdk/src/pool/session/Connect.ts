@@ -1,0 +1,91 @@
+/** One attempt to get a session: password, channel, login, all under one bound. */
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+import * as Result from "effect/Result"
+import type { SqlError } from "effect/sql/SqlError"
+import type { ResolvedConfig } from "./Config.ts"
+import { authenticationError, connectionError, factsOf } from "./Facts.ts"
+import * as Startup from "./Startup.ts"
+import { attemptsOf, open, type Security } from "./Transport.ts"
+import { Wire } from "./Wire.ts"
+
+const connectTimedOut = (config: ResolvedConfig): SqlError =>
+  connectionError(undefined, `No session within ${config.connectTimeout} ms`, "connect", { bound: "connect" })
+
+/** Bounds what a password provider takes. In real time: it is about a real socket, whatever clock the program runs under. */
+const passwordOf = (config: ResolvedConfig): Effect.Effect<string | undefined, SqlError> => {
+  const { password } = config
+  if (password === undefined) return Effect.succeed(undefined)
+  if (!Effect.isEffect(password)) return Effect.succeed(Redacted.value(password))
+  return Effect.raceFirst(
+    Effect.catchCause(Effect.map(password, Redacted.value), () =>
+      // The cause may hold what the provider wanted to keep: it stays out.
+      Effect.fail(authenticationError(undefined, "The password could not be obtained"))
+    ),
+    Effect.callback<never, SqlError>((resume) => {
+      const limit = setTimeout(() => resume(Effect.fail(connectTimedOut(config))), config.connectTimeout)
+      return Effect.sync(() => clearTimeout(limit))
+    })
+  )
+}
+
+/** `make` is called in the tick of the last message of the login, so that it misses nothing that comes after. */
+export const connect = <S>(config: ResolvedConfig, make: (wire: Wire) => S): Effect.Effect<S, SqlError> => {
+  const deadline = performance.now() + config.connectTimeout
+  return Effect.flatMap(passwordOf(config), (password) => {
+    const [first, second] = attemptsOf(config.sslmode)
+    const once = attempt(config, password, first!, deadline, make)
+    if (second === undefined) return Effect.mapError(once, (failure) => failure.error)
+    return Effect.catch(once, (failure) =>
+      failure.tryOther
+        ? Effect.mapError(attempt(config, password, second, deadline, make), (other) => other.error)
+        : Effect.fail(failure.error)
+    )
+  })
+}
+
+interface AttemptFailure {
+  readonly error: SqlError
+  /** The server was there and did not want this kind of channel. */
+  readonly tryOther: boolean
+}
+
+/** One callback and no fiber of its own, so that no session can be lost between its making and its receiver. */
+const attempt = <S>(
+  config: ResolvedConfig,
+  password: string | undefined,
+  security: Security,
+  deadline: number,
+  make: (wire: Wire) => S
+): Effect.Effect<S, AttemptFailure> =>
+  Effect.callback<S, AttemptFailure>((resume) => {
+    let giveUp: () => void = () => {}
+    const finish = (exit: Effect.Effect<S, AttemptFailure>): void => {
+      clearTimeout(limit)
+      resume(exit)
+    }
+    const limit = setTimeout(
+      () => {
+        giveUp()
+        finish(Effect.fail({ error: connectTimedOut(config), tryOther: false }))
+      },
+      Math.max(1, deadline - performance.now())
+    )
+    giveUp = open(config, security, undefined, (channel) => {
+      if (Result.isFailure(channel)) {
+        const { error, negotiation } = channel.failure
+        return finish(Effect.fail({ error, tryOther: negotiation }))
+      }
+      giveUp = Startup.start(config, channel.success, password, (started) => {
+        if (Result.isFailure(started)) {
+          const error = started.failure
+          return finish(Effect.fail({ error, tryOther: factsOf(error)?.sqlState === "28000" }))
+        }
+        finish(Effect.succeed(make(new Wire(config, started.success))))
+      })
+    })
+    return Effect.sync(() => {
+      clearTimeout(limit)
+      giveUp()
+    })
+  })

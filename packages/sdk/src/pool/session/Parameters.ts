@@ -1,0 +1,250 @@
+/**
+ * From JavaScript values to bound parameters.
+ *
+ * | value | sent as |
+ * |---|---|
+ * | `null`, `undefined` | NULL |
+ * | string | text of unknown type: the server infers it from the statement |
+ * | boolean | bool |
+ * | number | int4, int8 when it does not fit, float8 when it is no integer |
+ * | bigint | int8, numeric when it does not fit |
+ * | Date | timestamptz |
+ * | Uint8Array | bytea |
+ * | array of numbers and bigints | the narrowest of int4[], int8[], float8[] (numeric[]) that holds every element exactly |
+ * | array of anything above | an array of that type; elements that are null stay null |
+ * | empty array, array of nulls | an array literal of unknown type |
+ * | nested arrays | an array literal of the element's array type |
+ * | `PgTypes.int8(...)` and the like | what they say |
+ *
+ * Whatever has no single true answer fails with the parameter's position, before anything is sent.
+ */
+import * as PgProtocol from "@effect/sql-pg/PgProtocol"
+import * as PgTypes from "@effect/sql-pg/PgTypes"
+import * as Result from "effect/Result"
+
+/** A parameter as it is bound. `type` is what Parse declares; text goes out with `value` as a literal. */
+export interface Bound {
+  readonly type: number
+  readonly parameter: PgTypes.Parameter
+}
+
+/** Why a parameter cannot be sent. `at` is `$1`, or `$1[3]` for an element. */
+export class ParameterError extends Error {
+  readonly at: string
+  constructor(at: string, problem: string, options?: ErrorOptions) {
+    super(`Parameter ${at}: ${problem}`, options)
+    this.at = at
+  }
+}
+
+const { OID } = PgTypes
+
+const make = (oid: number, value: unknown): PgTypes.Parameter => ({
+  [PgTypes.ParameterTypeId]: PgTypes.ParameterTypeId,
+  oid,
+  value
+})
+
+const nothing = make(0, null)
+
+const int64Min = -(2n ** 63n)
+const int64Max = 2n ** 63n - 1n
+const fitsInt4 = (value: number): boolean => value >= -2147483648 && value <= 2147483647
+const fitsInt8 = (value: bigint): boolean => value >= int64Min && value <= int64Max
+
+const loneSurrogate = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/
+
+/** What the server could not store, or would store as something else. */
+const checkText = (value: string, at: string): string => {
+  if (value.includes("\0")) throw new ParameterError(at, "PostgreSQL text cannot hold a NUL character")
+  if (loneSurrogate.test(value))
+    throw new ParameterError(at, "the string holds half of a surrogate pair, which is no character")
+  return value
+}
+
+const describeValue = (value: unknown): string =>
+  typeof value === "object" ? (value?.constructor?.name ?? "object") : typeof value
+
+const inferNumber = (value: number): PgTypes.Parameter => {
+  if (Number.isInteger(value)) {
+    if (fitsInt4(value)) return make(OID.int4, value)
+    if (Number.isSafeInteger(value)) return make(OID.int8, BigInt(value))
+  }
+  return make(OID.float8, value)
+}
+
+const inferScalar = (value: unknown, at: string): PgTypes.Parameter => {
+  switch (typeof value) {
+    case "string":
+      return make(0, checkText(value, at))
+    case "number":
+      return inferNumber(value)
+    case "undefined":
+      return nothing
+    case "boolean":
+      return make(OID.bool, value)
+    case "bigint":
+      return fitsInt8(value) ? make(OID.int8, value) : make(OID.numeric, value.toString())
+    case "object":
+      if (value === null) return nothing
+      if (PgTypes.isParameter(value)) return value
+      if (value instanceof Date) {
+        if (Number.isNaN(value.getTime())) throw new ParameterError(at, "an invalid Date is no point in time")
+        return make(OID.timestamptz, value)
+      }
+      if (value instanceof Uint8Array) return make(OID.bytea, value)
+      if (value instanceof Int8Array) {
+        return make(OID.bytea, new Uint8Array(value.buffer, value.byteOffset, value.byteLength))
+      }
+      throw new ParameterError(
+        at,
+        `${describeValue(value)} has no PostgreSQL type; wrap it with sql.json(...) or name its type`
+      )
+    default:
+      throw new ParameterError(at, `a ${typeof value} has no PostgreSQL type`)
+  }
+}
+
+/** Numbers widen together, as long as every element keeps its exact value. */
+const widen = (values: ReadonlyArray<PgTypes.Parameter>, at: string): PgTypes.Parameter | undefined => {
+  let float = false
+  let wide = false
+  let numeric = false
+  for (const { oid, value } of values) {
+    if (value === null) continue
+    if (oid === OID.float8) float = true
+    else if (oid === OID.int8) wide = true
+    else if (oid === OID.numeric) numeric = true
+    else if (oid !== OID.int4) return undefined
+  }
+  const exact = (one: PgTypes.Parameter): unknown => one.value
+  if (numeric) {
+    return make(
+      OID.numericArray,
+      values.map((one) => (one.value === null ? null : String(one.value)))
+    )
+  }
+  if (float) {
+    for (const { oid, value } of values) {
+      if (oid === OID.int8 && !Number.isSafeInteger(Number(value))) {
+        throw new ParameterError(at, "the array mixes fractions with integers that a float8 cannot hold; name its type")
+      }
+    }
+    return make(
+      OID.float8Array,
+      values.map((one) => (one.value === null ? null : Number(one.value)))
+    )
+  }
+  if (wide) {
+    return make(
+      OID.int8Array,
+      values.map((one) => (one.value === null ? null : BigInt(one.value as number | bigint)))
+    )
+  }
+  return make(OID.int4Array, values.map(exact))
+}
+
+const literalElement = (value: unknown, at: string): string => {
+  if (Array.isArray(value)) {
+    return `{${value.map((one, index) => literalElement(one, `${at}[${index + 1}]`)).join(",")}}`
+  }
+  const parameter = inferScalar(value, at)
+  if (parameter.value === null) return "NULL"
+  if (parameter.value instanceof Date) return `"${parameter.value.toISOString()}"`
+  if (parameter.value instanceof Uint8Array) {
+    return `"\\\\x${Array.from(parameter.value, (byte) => byte.toString(16).padStart(2, "0")).join("")}"`
+  }
+  if (typeof parameter.value === "object") {
+    throw new ParameterError(at, "a typed value inside a nested array has no literal; name the whole array's type")
+  }
+  return `"${String(parameter.value).replaceAll("\\", "\\\\").replaceAll('"', '\\"')}"`
+}
+
+/** The array type of a nested array is the one of its leaves: in PostgreSQL int4[] has any number of dimensions. */
+const inferNested = (value: ReadonlyArray<unknown>, at: string): Bound => {
+  const leaves: Array<unknown> = value.flat(Number.POSITIVE_INFINITY)
+  const leaf = inferArray(leaves, at)
+  return { type: leaf.type, parameter: make(0, literalElement(value, at)) }
+}
+
+const inferArray = (value: ReadonlyArray<unknown>, at: string): Bound => {
+  if (value.some(Array.isArray)) return inferNested(value, at)
+  const elements = value.map((one, index) => inferScalar(one, `${at}[${index + 1}]`))
+  if (elements.every((one) => one.value === null)) {
+    return { type: 0, parameter: make(0, `{${elements.map(() => "NULL").join(",")}}`) }
+  }
+  const numbers = widen(elements, at)
+  if (numbers !== undefined) return { type: numbers.oid, parameter: numbers }
+  let element: number | undefined
+  for (let index = 0; index < elements.length; index++) {
+    const one = elements[index]!
+    if (one.value === null) continue
+    // A lone string is text of unknown type, an array has to name its elements' type.
+    const oid = one.oid === 0 ? OID.text : one.oid
+    if (element === undefined) element = oid
+    else if (element !== oid) {
+      throw new ParameterError(
+        `${at}[${index + 1}]`,
+        "is of another type than the elements before it; name the array's type"
+      )
+    }
+  }
+  const array = PgTypes.arrayOidFor(element!)
+  if (array === undefined) throw new ParameterError(at, `no array type is known for elements of type ${element}`)
+  return {
+    type: array,
+    parameter: make(
+      array,
+      elements.map((one) => one.value)
+    )
+  }
+}
+
+/** Binds one value. Throws `ParameterError`. */
+export const bind = (value: unknown, position: number): Bound => {
+  if (Array.isArray(value)) return inferArray(value, `$${position}`)
+  const parameter = inferScalar(value, `$${position}`)
+  return { type: parameter.oid, parameter }
+}
+
+const encodeBuiltin = PgProtocol.makeBindEncoder(PgTypes.writeParameter, PgTypes.isTextFormat)
+
+export type BindEncoder = (statement: string, parameters: ReadonlyArray<PgTypes.Parameter>) => Uint8Array
+
+/** Encodes Bind frames for the unnamed portal. Throws `ParameterError` for a value its type cannot hold. */
+export const makeBindEncoder = (registry: PgTypes.Registry | undefined): BindEncoder => {
+  const encode =
+    registry === undefined
+      ? encodeBuiltin
+      : PgProtocol.makeBindEncoder(
+          (sink: PgProtocol.ValueSink, parameter: PgTypes.Parameter) =>
+            PgTypes.writeParameter(sink, parameter, registry),
+          PgTypes.isTextFormat
+        )
+  return (statement, parameters) => {
+    try {
+      return Result.getOrThrow(encode({ portal: "", statement, parameters }))
+    } catch (cause) {
+      throw locate(cause, parameters, registry)
+    }
+  }
+}
+
+/** The encoder does not say which parameter it failed on: ask again, one by one, now that it does not matter how long it takes. */
+const locate = (
+  cause: unknown,
+  parameters: ReadonlyArray<PgTypes.Parameter>,
+  registry: PgTypes.Registry | undefined
+): unknown => {
+  for (let index = 0; index < parameters.length; index++) {
+    const parameter = parameters[index]!
+    if (parameter.value === null || parameter.oid === 0) continue
+    try {
+      Result.getOrThrow(PgTypes.encodeParameter(parameter, registry))
+    } catch (reason) {
+      const problem = reason instanceof Error ? reason.message : String(reason)
+      return new ParameterError(`$${index + 1}`, problem, { cause: reason })
+    }
+  }
+  return cause
+}

@@ -1,0 +1,56 @@
+/**
+ * What a statement may leave behind on its session, told by its command tag, and for two kinds of function calls by
+ * its text. Too careful is fine: the price is one reset before the session's next use.
+ */
+
+export const changed = {
+  settings: 1,
+  listen: 2,
+  temporary: 4,
+  locks: 8,
+  prepared: 16,
+  cursors: 32
+} as const
+
+/** Tags begin with the command's words, so a prefix decides. */
+export const stateChangeOf = (tag: string): number => {
+  switch (tag.charCodeAt(0)) {
+    case 67: // C
+      // The tag does not say whether a table is temporary.
+      return tag.startsWith("CREATE") || tag === "SELECT INTO" ? changed.temporary : 0
+    case 68: // D
+      return tag.startsWith("DECLARE") ? changed.cursors : tag === "DO" ? changed.settings : 0
+    case 76: // L
+      return tag === "LISTEN" ? changed.listen : tag === "LOAD" ? changed.settings : 0
+    case 80: // P
+      return tag.startsWith("PREPARE") ? changed.prepared : 0
+    case 82: // R
+      return tag === "RESET" ? changed.settings : 0
+    case 83: // S
+      return tag === "SET" ? changed.settings : 0
+    default:
+      return 0
+  }
+}
+
+const advisoryLock = /pg_(?:try_)?advisory_lock/i
+const setConfig = /set_config|set_limit/i
+const intoTemporary = /into\s+temp/i
+
+/** What calls inside of a SELECT may change. Looked at once for each statement that a session prepares. */
+export const stateChangeIn = (sql: string): number =>
+  (advisoryLock.test(sql) ? changed.locks : 0) |
+  (setConfig.test(sql) ? changed.settings : 0) |
+  (intoTemporary.test(sql) ? changed.temporary : 0)
+
+/** The statements that undo `changes`, prepared statements of the session's own kept. */
+export const undo = (changes: number): ReadonlyArray<string> => {
+  const statements: Array<string> = []
+  if (changes & changed.cursors) statements.push("CLOSE ALL")
+  if (changes & changed.settings) statements.push("SET SESSION AUTHORIZATION DEFAULT", "RESET ALL")
+  if (changes & changed.listen) statements.push("UNLISTEN *")
+  if (changes & changed.locks) statements.push("SELECT pg_advisory_unlock_all()")
+  if (changes & changed.temporary) statements.push("DISCARD TEMP")
+  if (changes & changed.prepared) statements.push("DEALLOCATE ALL")
+  return statements
+}

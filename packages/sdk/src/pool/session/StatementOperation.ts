@@ -1,0 +1,352 @@
+/**
+ * One statement: encode, describe where that is still to be done, execute, collect.
+ *
+ * | what is known | on the wire | round trips |
+ * |---|---|---|
+ * | prepared on this session | Bind Execute Sync | 1 |
+ * | described by another session of this configuration | Parse Bind Describe Execute Sync | 1 |
+ * | nothing | Parse Describe Sync, then Bind Execute Sync | 2 |
+ *
+ * The third happens once for each statement text: before its columns are known nobody can ask for the format in which
+ * each of them can be read truthfully.
+ */
+import * as PgProtocol from "@effect/sql-pg/PgProtocol"
+import * as Result from "effect/Result"
+import type { SqlError } from "effect/sql/SqlError"
+import {
+  asWanted,
+  type ColumnError,
+  type Description,
+  describe,
+  type Field,
+  takeFailure,
+  withFormats
+} from "./Columns.ts"
+import { serverError, statementError } from "./Facts.ts"
+import { bind, ParameterError } from "./Parameters.ts"
+import { stateChangeIn } from "./SessionState.ts"
+import { DescriptionCache, frames, join, type Prepared } from "./Statements.ts"
+import type { Message, Operation, Wire } from "./Wire.ts"
+import type * as PgTypes from "@effect/sql-pg/PgTypes"
+
+/** What a statement gave. The same shape as the driver's, so that `executeRaw` keeps its meaning. */
+export interface StatementResult {
+  readonly command: string
+  readonly rowCount: number
+  readonly oid: number | null
+  readonly fields: ReadonlyArray<Field>
+  /** Objects by column name, or arrays of values when those were asked for. */
+  readonly rows: ReadonlyArray<any>
+}
+
+export interface StatementOptions {
+  /** Arrays of values instead of objects. */
+  readonly values?: boolean | undefined
+  /** The server's own limit for this statement, in milliseconds (`statement_timeout`). Default: the session's. */
+  readonly timeout?: number | undefined
+  /** `false`: never under a name. */
+  readonly prepare?: boolean | undefined
+  /** Known to return no rows (transaction control): no need to describe it. */
+  readonly noRows?: boolean | undefined
+  /** A setting that the session changes and remembers by itself. */
+  readonly ours?: boolean | undefined
+  /** What the error calls the operation. Default `query`. */
+  readonly operation?: string | undefined
+}
+
+const noFields: ReadonlyArray<Field> = []
+const transactionEnd = /^\s*(?:commit|end|prepare\s+transaction)\b/i
+
+const commandOf = (tag: string): { command: string; rowCount: number; oid: number | null } => {
+  const last = tag.lastIndexOf(" ")
+  const count = last < 0 ? Number.NaN : Number(tag.slice(last + 1))
+  if (Number.isNaN(count)) return { command: last < 0 ? tag : tag.slice(0, tag.indexOf(" ")), rowCount: 0, oid: null }
+  const first = tag.indexOf(" ")
+  return {
+    command: tag.slice(0, first),
+    rowCount: count,
+    oid: first === last ? null : Number(tag.slice(first + 1, last))
+  }
+}
+
+export class StatementOperation implements Operation {
+  abandoned = false
+  written = false
+  completed = false
+  readonly commit: boolean
+  readonly opens: boolean
+  readonly ours: boolean
+  readonly urgent: boolean = false
+  readField: PgProtocol.FieldReader<unknown> | undefined = undefined
+
+  readonly wire: Wire
+  readonly sql: string
+  readonly params: ReadonlyArray<unknown>
+  readonly #values: boolean
+  readonly #named: boolean
+  readonly #noRows: boolean
+  readonly #operation: string
+  readonly #onDone: (result: Result.Result<StatementResult, SqlError>) => void
+
+  #types: ReadonlyArray<number> | undefined
+  #parameters: ReadonlyArray<PgTypes.Parameter> = []
+  #prepared: Prepared | undefined
+  /** This cycle only asks for the columns. */
+  #describing = false
+  /** This cycle carries the Parse of a named statement. */
+  #parsing = false
+  #retried = false
+  /** BEGIN travels ahead: its answer comes first. */
+  #prefixed = false
+  #description: Description | null | undefined
+  #failure: SqlError | undefined
+  #unreadable: ColumnError | undefined
+  #tag = ""
+  #rows: Array<unknown> = []
+  #stale = false
+
+  constructor(
+    wire: Wire,
+    sql: string,
+    params: ReadonlyArray<unknown>,
+    options: StatementOptions | undefined,
+    onDone: (result: Result.Result<StatementResult, SqlError>) => void
+  ) {
+    this.wire = wire
+    this.sql = sql
+    this.params = params
+    this.#values = options?.values === true
+    this.#named = options?.prepare !== false && wire.config.preparedStatements > 0
+    this.#noRows = options?.noRows === true
+    this.#operation = options?.operation ?? "query"
+    this.ours = options?.ours === true
+    this.opens = !this.ours
+    this.commit = transactionEnd.test(sql)
+    this.#onDone = onDone
+  }
+
+  get harmless(): boolean {
+    return this.#describing
+  }
+
+  #bindParameters(): ReadonlyArray<number> {
+    const length = this.params.length
+    const types: Array<number> = []
+    const parameters: Array<PgTypes.Parameter> = []
+    for (let index = 0; index < length; index++) {
+      const bound = bind(this.params[index], index + 1)
+      types.push(bound.type)
+      parameters.push(bound.parameter)
+    }
+    this.#parameters = parameters
+    this.#types = types
+    return types
+  }
+
+  #parse(name: string, types: ReadonlyArray<number>): Uint8Array {
+    if (this.sql.includes("\0")) throw new ParameterError("0", "the statement's text holds a NUL character")
+    return Result.getOrThrow(PgProtocol.encodeParse({ name, query: this.sql, parameterTypes: types }))
+  }
+
+  #bind(name: string, description: Description | null): Uint8Array {
+    return withFormats(this.wire.shared.encodeBind(name, this.#parameters), description?.formats ?? allBinary)
+  }
+
+  frame(prefix: Uint8Array | undefined): Uint8Array | undefined {
+    const types = this.#types ?? this.#bindParameters()
+    if (!this.#named) return this.#unnamedFrame(types, prefix)
+    let prepared = this.#prepared
+    if (prepared === undefined || prepared.state === "lost") {
+      prepared = this.wire.statements.get(this.sql, types)
+      this.#prepared = prepared
+    }
+    this.wire.dirty |= prepared.changes
+    if (prepared.state === "ready") {
+      const bound = this.#bind(prepared.name, prepared.description!)
+      this.#expect(prepared.description!)
+      return this.#with(prefix, [bound, frames.executeSync])
+    }
+    if (prepared.state === "parsing") {
+      ;(prepared.waiters ??= []).push(() => this.wire.submit(this))
+      return undefined
+    }
+    const known = this.#noRows ? null : this.wire.shared.descriptions.get(DescriptionCache.key(this.sql, types))
+    const parse = this.#parse(prepared.name, types)
+    let rest: ReadonlyArray<Uint8Array>
+    if (known === undefined) {
+      rest = [parse, PgProtocol.encodeDescribe({ target: "statement", name: prepared.name }), frames.sync]
+      this.#describing = true
+    } else {
+      rest = [parse, this.#bind(prepared.name, known), frames.describeExecuteSync]
+      this.#expect(undefined)
+    }
+    prepared.state = "parsing"
+    this.#parsing = true
+    return this.#with(prefix, rest)
+  }
+
+  #unnamedFrame(types: ReadonlyArray<number>, prefix: Uint8Array | undefined): Uint8Array {
+    const known = this.#noRows ? null : this.wire.shared.descriptions.get(DescriptionCache.key(this.sql, types))
+    const parse = this.#parse("", types)
+    this.wire.dirty |= stateChangeIn(this.sql)
+    if (known === undefined) {
+      this.#describing = true
+      return this.#with(prefix, [parse, describeUnnamed, frames.sync])
+    }
+    const bound = this.#bind("", known)
+    this.#expect(undefined)
+    return this.#with(prefix, [parse, bound, frames.describeExecuteSync])
+  }
+
+  #with(prefix: Uint8Array | undefined, rest: ReadonlyArray<Uint8Array>): Uint8Array {
+    const closes = this.wire.statements.takeCloses()
+    if (prefix === undefined && closes.length === 0) return join(rest)
+    this.#prefixed = prefix !== undefined
+    return join(prefix === undefined ? [...closes, ...rest] : [...closes, prefix, ...rest])
+  }
+
+  #expect(description: Description | null | undefined): void {
+    this.#description = description
+    this.readField = description?.readField
+  }
+
+  onMessage(message: Message): void {
+    switch (message._tag) {
+      case "DataRow": {
+        const unreadable = takeFailure()
+        if (unreadable !== undefined) this.#unreadable ??= unreadable
+        if (this.abandoned || this.#unreadable !== undefined) return
+        const description = this.#description
+        if (description === undefined || description === null) return this.wire.desync("Unexpected DataRow")
+        const values = message.values
+        if (values.length !== description.fields.length) return this.wire.desync("A row has another number of columns")
+        this.onRow(this.#values ? values : description.makeRow(values))
+        return
+      }
+      case "CommandComplete":
+        if (this.#prefixed) {
+          this.#prefixed = false
+          return
+        }
+        this.#tag = message.commandTag
+        this.completed = true
+        return
+      case "BindComplete":
+      case "CloseComplete":
+      case "EmptyQueryResponse":
+      case "ParameterDescription":
+      case "ParseComplete":
+      case "PortalSuspended":
+        return
+      case "RowDescription":
+        return this.#described(message.fields)
+      case "NoData":
+        return this.#describedNothing()
+      case "ErrorResponse": {
+        const code = message.fields.code
+        this.#stale = !this.#parsing && this.#prepared !== undefined && (code === "26000" || code === "0A000")
+        this.#failure = serverError(message.fields, this.#operation, {
+          sent: true,
+          ...(this.#prepared !== undefined && { prepared: !this.#parsing }),
+          inTransaction: this.wire.status !== "idle",
+          ...(code === "57014" && this.wire.cancelling && { cancelledBy: "us" })
+        })
+        return
+      }
+      default:
+        return this.wire.desync(`Unexpected ${message._tag}`)
+    }
+  }
+
+  /** A row is complete. Streams take it from here. */
+  onRow(row: unknown): void {
+    this.#rows.push(row)
+  }
+
+  #described(columns: ReadonlyArray<PgProtocol.FieldDescription>): void {
+    const { catalogue, descriptions } = this.wire.shared
+    const key = DescriptionCache.key(this.sql, this.#types!)
+    if (this.#describing) {
+      const description = describe(columns, catalogue, false)
+      this.#remember(description)
+      descriptions.set(key, description)
+      return
+    }
+    const confirmed = asWanted(columns, catalogue)
+    const description = describe(columns, catalogue, !confirmed)
+    if (confirmed) this.#remember(description)
+    descriptions.set(key, confirmed ? description : describe(columns, catalogue, false))
+    this.#expect(description)
+    this.wire.readWith(description.readField)
+  }
+
+  #describedNothing(): void {
+    this.#remember(null)
+    if (!this.#noRows) this.wire.shared.descriptions.set(DescriptionCache.key(this.sql, this.#types!), null)
+    this.#expect(null)
+  }
+
+  #remember(description: Description | null): void {
+    if (this.#prepared !== undefined) this.#prepared.description = description
+  }
+
+  onReady(): void {
+    const failure = this.#failure
+    const prepared = this.#prepared
+    if (this.#parsing && prepared !== undefined) this.#parsed(prepared, failure === undefined)
+    if (failure !== undefined) return this.#failed(failure)
+    if (this.#describing) {
+      this.#describing = false
+      if (!this.abandoned) this.wire.submit(this, true)
+      return
+    }
+    if (this.abandoned) return
+    const unreadable = this.#unreadable
+    if (unreadable !== undefined) {
+      return this.finish(Result.fail(statementError(unreadable, unreadable.message, this.#operation, { sent: true })))
+    }
+    this.finish(
+      Result.succeed({ ...commandOf(this.#tag), fields: this.#description?.fields ?? noFields, rows: this.#rows })
+    )
+  }
+
+  /** The outcome of a named Parse decides over everybody who waits for the name. */
+  #parsed(prepared: Prepared, ok: boolean): void {
+    this.#parsing = false
+    if (ok && prepared.description !== undefined) prepared.state = "ready"
+    else this.wire.statements.forget(prepared)
+    const waiters = prepared.waiters
+    prepared.waiters = undefined
+    waiters?.forEach((waiter) => waiter())
+  }
+
+  #failed(failure: SqlError): void {
+    if (this.#stale) {
+      // The server has lost the name, or the plan behind it has other columns now: prepare it again. Inside of a
+      // transaction the error has already spoiled everything, and has to be seen.
+      this.wire.statements.forget(this.#prepared!)
+      this.wire.shared.descriptions.delete(DescriptionCache.key(this.sql, this.#types!))
+      if (this.wire.status === "idle" && !this.#retried && !this.abandoned) {
+        this.#retried = true
+        this.#stale = false
+        this.#failure = undefined
+        this.#unreadable = undefined
+        this.#prepared = undefined
+        return this.wire.submit(this, true)
+      }
+    }
+    this.finish(Result.fail(failure))
+  }
+
+  reject(error: SqlError): void {
+    if (this.#parsing && this.#prepared !== undefined) this.#parsed(this.#prepared, false)
+    this.finish(Result.fail(error))
+  }
+
+  finish(result: Result.Result<StatementResult, SqlError>): void {
+    if (!this.abandoned) this.#onDone(result)
+  }
+}
+
+const allBinary: ReadonlyArray<0 | 1> = [1]
+const describeUnnamed = Uint8Array.from(PgProtocol.encodeDescribe({ target: "statement", name: "" }))

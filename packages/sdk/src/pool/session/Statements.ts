@@ -1,0 +1,175 @@
+/** The statements that a session has prepared, and what every session of one configuration knows about a statement. */
+import * as PgProtocol from "@effect/sql-pg/PgProtocol"
+import type { Description } from "./Columns.ts"
+import { stateChangeIn } from "./SessionState.ts"
+
+/** Joins frames into the one buffer that goes on the wire. */
+export const join = (frames: ReadonlyArray<Uint8Array>): Uint8Array => {
+  if (frames.length === 1) return frames[0]!
+  let length = 0
+  for (let index = 0; index < frames.length; index++) length += frames[index]!.length
+  const joined = Buffer.allocUnsafe(length)
+  let offset = 0
+  for (let index = 0; index < frames.length; index++) {
+    joined.set(frames[index]!, offset)
+    offset += frames[index]!.length
+  }
+  return joined
+}
+
+const describePortal = PgProtocol.encodeDescribe({ target: "portal", name: "" })
+const execute = PgProtocol.encodeExecute({ portal: "", maxRows: 0 })
+const sync = PgProtocol.encodeSync()
+
+/** Nothing in these changes from statement to statement. Copied, because an encoder's frame keeps its whole pool alive. */
+export const frames = {
+  sync: Uint8Array.from(sync),
+  execute: Uint8Array.from(execute),
+  executeSync: Uint8Array.from([...execute, ...sync]),
+  describeExecuteSync: Uint8Array.from([...describePortal, ...execute, ...sync]),
+  terminate: Uint8Array.from(PgProtocol.encodeTerminate())
+}
+
+/** A statement of the session, by text and declared parameter types. */
+export interface Prepared {
+  readonly name: string
+  readonly sql: string
+  readonly types: ReadonlyArray<number>
+  /** `parsing`: its Parse is on the wire. `ready`: it can be bound by name. `lost`: never again under this name. */
+  state: "lost" | "new" | "parsing" | "ready"
+  /** `undefined` while not described; a statement without rows is described by `null`. */
+  description: Description | null | undefined
+  lastUsed: number
+  /** What running it may change on the session; see `SessionState`. */
+  readonly changes: number
+  /** Statements that wait for the outcome of the Parse. */
+  waiters: Array<() => void> | undefined
+}
+
+const sameTypes = (left: ReadonlyArray<number>, right: ReadonlyArray<number>): boolean => {
+  if (left.length !== right.length) return false
+  for (let index = 0; index < left.length; index++) if (left[index] !== right[index]) return false
+  return true
+}
+
+/**
+ * A bounded cache that forgets what was used longest ago. A forgotten statement is closed on the server together with
+ * the next statement, so that forgetting costs no round trip.
+ */
+export class StatementCache {
+  readonly #max: number
+  readonly #bySql = new Map<string, Array<Prepared>>()
+  #size = 0
+  #clock = 0
+  #counter = 0
+  #closes: Array<Uint8Array> = []
+
+  constructor(max: number) {
+    this.#max = max
+  }
+
+  get size(): number {
+    return this.#size
+  }
+
+  get(sql: string, types: ReadonlyArray<number>): Prepared {
+    const known = this.#bySql.get(sql)
+    if (known !== undefined) {
+      for (let index = 0; index < known.length; index++) {
+        const one = known[index]!
+        if (sameTypes(one.types, types)) {
+          one.lastUsed = ++this.#clock
+          return one
+        }
+      }
+    }
+    const made: Prepared = {
+      name: `sluice_${++this.#counter}`,
+      sql,
+      types,
+      state: "new",
+      description: undefined,
+      lastUsed: ++this.#clock,
+      changes: stateChangeIn(sql),
+      waiters: undefined
+    }
+    if (known === undefined) this.#bySql.set(sql, [made])
+    else known.push(made)
+    this.#size++
+    if (this.#size > this.#max) this.#forgetOldest(made)
+    return made
+  }
+
+  #forgetOldest(except: Prepared): void {
+    let oldest: Prepared | undefined
+    for (const statements of this.#bySql.values()) {
+      for (const one of statements) {
+        if (one !== except && one.state === "ready" && (oldest === undefined || one.lastUsed < oldest.lastUsed))
+          oldest = one
+      }
+    }
+    if (oldest !== undefined) this.forget(oldest)
+  }
+
+  /** Closing a name that the server does not have is no error, so a doubtful one is closed too. */
+  forget(prepared: Prepared): void {
+    if (prepared.state === "lost") return
+    if (prepared.state !== "new")
+      this.#closes.push(PgProtocol.encodeClose({ target: "statement", name: prepared.name }))
+    prepared.state = "lost"
+    const statements = this.#bySql.get(prepared.sql)
+    const index = statements === undefined ? -1 : statements.indexOf(prepared)
+    if (index < 0) return
+    this.#size--
+    if (statements!.length === 1) this.#bySql.delete(prepared.sql)
+    else statements!.splice(index, 1)
+  }
+
+  /** The server has dropped them all (DISCARD ALL, DEALLOCATE ALL). */
+  clear(): void {
+    for (const statements of this.#bySql.values()) for (const one of statements) one.state = "lost"
+    this.#bySql.clear()
+    this.#size = 0
+  }
+
+  /** The frames that close what was forgotten; they ride ahead of the next statement. */
+  takeCloses(): ReadonlyArray<Uint8Array> {
+    if (this.#closes.length === 0) return none
+    const closes = this.#closes
+    this.#closes = []
+    return closes
+  }
+}
+
+const none: ReadonlyArray<Uint8Array> = []
+
+/**
+ * Descriptions shared by the sessions of one configuration. The first use of a statement has to ask for its columns
+ * before it can bind (a round trip of its own); every later session binds at once and lets the answer confirm it.
+ */
+export class DescriptionCache {
+  readonly #max: number
+  readonly #known = new Map<string, Description | null>()
+
+  constructor(max: number) {
+    this.#max = max
+  }
+
+  static key(sql: string, types: ReadonlyArray<number>): string {
+    return types.length === 0 ? sql : `${sql}\u0000${types.join(",")}`
+  }
+
+  get(key: string): Description | null | undefined {
+    return this.#known.get(key)
+  }
+
+  set(key: string, description: Description | null): void {
+    this.#known.delete(key)
+    this.#known.set(key, description)
+    if (this.#known.size > this.#max) this.#known.delete(this.#known.keys().next().value!)
+  }
+
+  delete(key: string): void {
+    this.#known.delete(key)
+  }
+}

@@ -1,0 +1,420 @@
+/**
+ * The pipeline of one session: what is waiting to be written, what is on the wire, and whose answer comes next.
+ *
+ * Every operation is one or more cycles, and every cycle ends with its own Sync, so the server answers in order, ends
+ * each answer with ReadyForQuery, and an error skips the rest of its own cycle alone. Operations that are submitted in
+ * one tick share one write. An operation whose caller has left is dropped when it was not written yet; on the wire it
+ * is marked abandoned and its answer is thrown away.
+ *
+ * The session dies once: by a fatal message, by the socket, by bytes that cannot be read, or by one of our timers.
+ * Each operation is then told what is known of its own outcome.
+ */
+import * as PgProtocol from "@effect/sql-pg/PgProtocol"
+import type { SqlError } from "effect/sql/SqlError"
+import type { ResolvedConfig } from "./Config.ts"
+import { connectionError, isFatalSeverity, serverError, type SessionFacts, statementError, withFacts } from "./Facts.ts"
+import { type Catalogue, makeCatalogue } from "./Columns.ts"
+import { type BindEncoder, makeBindEncoder, ParameterError } from "./Parameters.ts"
+import { stateChangeOf } from "./SessionState.ts"
+import type { Started } from "./Startup.ts"
+import { DescriptionCache, frames, join, StatementCache } from "./Statements.ts"
+
+export type Message = PgProtocol.BackendMessage<unknown>
+
+/** One piece of work on the wire. The wire calls, the operation answers its caller. */
+export interface Operation {
+  /** Its caller has left: nobody waits for the answer. */
+  abandoned: boolean
+  /** The bytes of its current cycle are on the wire. */
+  written: boolean
+  /** It ends a transaction, so a lost answer leaves its outcome unknown even inside one. */
+  readonly commit: boolean
+  /** Its current cycle executes nothing, so nothing can have been applied by it. */
+  readonly harmless: boolean
+  /** The server has said that its command is done, though not yet that it is at rest again. */
+  readonly completed: boolean
+  /** The session's own housekeeping: what it changes is remembered elsewhere. */
+  readonly ours: boolean
+  /** Goes out even while the wire is held. */
+  readonly urgent: boolean
+  /** Takes BEGIN along when one is due. */
+  readonly opens: boolean
+  /** Reads the rows of its current cycle. */
+  readField: PgProtocol.FieldReader<unknown> | undefined
+  /** The next cycle's bytes. `undefined`: it waits for something else and submits itself again. May throw. */
+  frame(prefix: Uint8Array | undefined): Uint8Array | undefined
+  onMessage(message: Message): void
+  /** Its cycle is over. */
+  onReady(): void
+  reject(error: SqlError): void
+}
+
+export type TransactionStatus = "failed" | "idle" | "transaction"
+
+interface Shared {
+  readonly descriptions: DescriptionCache
+  readonly catalogue: Catalogue
+  readonly encodeBind: BindEncoder
+}
+
+const sharedByConfig = new WeakMap<ResolvedConfig, Shared>()
+
+const sharedOf = (config: ResolvedConfig): Shared => {
+  const known = sharedByConfig.get(config)
+  if (known !== undefined) return known
+  const catalogue = makeCatalogue(config.types)
+  const made = { descriptions: new DescriptionCache(2000), catalogue, encodeBind: makeBindEncoder(catalogue.registry) }
+  sharedByConfig.set(config, made)
+  return made
+}
+
+export class Wire {
+  readonly config: ResolvedConfig
+  readonly started: Started
+  readonly shared: Shared
+  readonly statements: StatementCache
+  readonly parameters: Map<string, string>
+  readonly listeners = new Map<string, Set<(notification: PgProtocol.NotificationResponse) => void>>()
+  status: TransactionStatus = "idle"
+  dead: SqlError | undefined
+  /** What was changed that outlives a transaction; see `SessionState`. */
+  dirty = 0
+  /** Nothing is written while a cancellation of ours is under way. */
+  held = false
+  /** A cancellation of ours is under way. */
+  cancelling = false
+  /** An abandoned statement that is alone on the wire is cancelled at once; for sessions that several callers share. */
+  onAlone: (() => void) | undefined
+  /** BEGIN, due with the next statement. */
+  begin: Uint8Array | undefined
+  /** The statement limit that the server has now, as far as is known; `null` is the session's own default. */
+  limit: number | null | undefined = null
+
+  readonly #socket: Started["channel"]["socket"]
+  readonly #parser: PgProtocol.Parser<unknown>
+  readonly #deaths: Array<(error: SqlError) => void> = []
+  readonly #idle: Array<() => void> = []
+  #pending: Array<Operation> = []
+  #flying: Array<Operation> = []
+  #head = 0
+  #abandoned = 0
+  #scheduled = false
+  #opening: Operation | undefined
+  #lastNotice: PgProtocol.ErrorFields | undefined
+  #heardAt = 0
+  #watchdog: NodeJS.Timeout | undefined
+
+  constructor(config: ResolvedConfig, started: Started) {
+    this.config = config
+    this.started = started
+    this.shared = sharedOf(config)
+    this.statements = new StatementCache(config.preparedStatements)
+    this.parameters = started.parameters
+    this.#socket = started.channel.socket
+    this.#parser = started.parser
+    this.#socket.on("data", this.#onData)
+    this.#socket.on("error", (cause) => this.die(connectionError(cause, `Connection lost: ${cause.message}`, "query")))
+    this.#socket.on("close", () => this.#onClose())
+  }
+
+  /** Operations on the wire. */
+  get depth(): number {
+    return this.#flying.length - this.#head
+  }
+
+  get waiting(): number {
+    return this.#pending.length
+  }
+
+  /** Something is on the wire whose caller has left. */
+  get busy(): boolean {
+    return this.#abandoned > 0
+  }
+
+  get readOnly(): boolean {
+    return (
+      this.parameters.get("in_hot_standby") === "on" ||
+      this.parameters.get("default_transaction_read_only") === "on" ||
+      this.config.readOnly
+    )
+  }
+
+  submit(operation: Operation, first = false): void {
+    if (this.dead !== undefined) return operation.reject(withFacts(this.dead, { sent: false, commit: false }))
+    if (first) this.#pending.unshift(operation)
+    else this.#pending.push(operation)
+    this.#schedule()
+  }
+
+  /** The caller of an operation leaves. Returns in this tick, whatever the server does. */
+  abandon(operation: Operation): void {
+    if (operation.abandoned) return
+    operation.abandoned = true
+    if (!operation.written || this.dead !== undefined) return
+    this.#abandoned++
+    if (this.#abandoned === this.depth) this.onAlone?.()
+  }
+
+  /** Nobody waits for anything that is on the wire. */
+  get allAbandoned(): boolean {
+    return this.#abandoned === this.depth
+  }
+
+  /** Calls back when nothing is on the wire, or the session is dead. */
+  whenIdle(callback: () => void): void {
+    if (this.depth === 0 || this.dead !== undefined) callback()
+    else this.#idle.push(callback)
+  }
+
+  onDeath(callback: (error: SqlError) => void): void {
+    if (this.dead !== undefined) callback(this.dead)
+    else this.#deaths.push(callback)
+  }
+
+  hold(held: boolean): void {
+    this.held = held
+    if (!held) this.#schedule()
+  }
+
+  pause(paused: boolean): void {
+    if (this.dead !== undefined) return
+    if (paused) {
+      // The silence is ours.
+      this.#unwatch()
+      this.#socket.pause()
+    } else {
+      this.#socket.resume()
+      if (this.depth > 0) this.#watch()
+    }
+  }
+
+  /** Rows are read by this from here on, until the cycle ends. */
+  readWith(readField: PgProtocol.FieldReader<unknown> | undefined): void {
+    this.#parser.readField = readField
+  }
+
+  readonly #schedule = (): void => {
+    if (this.#scheduled || this.#pending.length === 0) return
+    this.#scheduled = true
+    queueMicrotask(this.#flush)
+  }
+
+  readonly #flush = (): void => {
+    this.#scheduled = false
+    if (this.dead !== undefined) return
+    const wasIdle = this.depth === 0
+    const written: Array<Uint8Array> = []
+    while (this.#opening === undefined && this.#pending.length > 0 && this.depth < this.config.pipelineDepth) {
+      if (this.held && !this.#pending[0]!.urgent) break
+      const operation = this.#pending.shift()!
+      if (operation.abandoned) continue
+      const begin = operation.opens ? this.begin : undefined
+      let frame: Uint8Array | undefined
+      try {
+        frame = operation.frame(begin)
+      } catch (cause) {
+        const problem = cause instanceof Error ? cause.message : String(cause)
+        operation.reject(
+          statementError(
+            cause,
+            cause instanceof ParameterError ? problem : `The statement cannot be sent: ${problem}`,
+            "query"
+          )
+        )
+        continue
+      }
+      if (frame === undefined) continue
+      if (begin !== undefined) {
+        // Until the server confirms the transaction nothing else may follow: it would run outside of one if BEGIN failed.
+        this.begin = undefined
+        this.#opening = operation
+      }
+      operation.written = true
+      this.#flying.push(operation)
+      written.push(frame)
+    }
+    if (written.length === 0) return
+    if (wasIdle) {
+      this.#parser.readField = this.#flying[this.#head]!.readField
+      this.#watch()
+    }
+    this.#socket.write(join(written))
+  }
+
+  readonly #onData = (chunk: Uint8Array): void => {
+    if (this.config.silence !== undefined) this.#heardAt = performance.now()
+    try {
+      this.#parser.pushEach(chunk, this.#dispatch)
+    } catch (cause) {
+      if (!(cause instanceof PgProtocol.ParseError)) throw cause
+      const tooLong = cause.message.includes("exceeds maxMessageSize")
+      this.die(
+        tooLong
+          ? connectionError(
+              cause,
+              `A value or row is longer than the ${this.config.maxMessageSize} bytes a message may have (maxMessageSize)`,
+              "query",
+              { bound: "message" }
+            )
+          : connectionError(cause, `The server's messages cannot be read: ${cause.message}`, "query")
+      )
+    }
+  }
+
+  readonly #dispatch = (message: Message): void => {
+    if (this.dead !== undefined) return
+    switch (message._tag) {
+      case "ReadyForQuery":
+        return this.#ready(message.status === "I" ? "idle" : message.status === "T" ? "transaction" : "failed")
+      case "ParameterStatus":
+        this.parameters.set(message.name, message.value)
+        return
+      case "NoticeResponse":
+        // A server that crashes says why in a notice, then the socket closes.
+        if (message.fields.code?.startsWith("57P") === true) this.#lastNotice = message.fields
+        return
+      case "NotificationResponse":
+        this.listeners.get(message.channel)?.forEach((listener) => listener(message))
+        return
+      case "ErrorResponse":
+        if (isFatalSeverity(message.fields.severityUnlocalized ?? message.fields.severity) || this.depth === 0) {
+          return this.die(serverError(message.fields, "query", { fatal: true }), true)
+        }
+        break
+      case "CommandComplete":
+        if (this.#flying[this.#head]?.ours !== true) this.dirty |= stateChangeOf(message.commandTag)
+        if (message.commandTag === "DISCARD ALL" || message.commandTag === "DEALLOCATE ALL") this.statements.clear()
+        break
+      case "CopyInResponse":
+      case "CopyOutResponse":
+      case "CopyBothResponse":
+        return this.die(connectionError(undefined, "COPY is not supported on this session", "query"))
+    }
+    const operation = this.#flying[this.#head]
+    if (operation === undefined) return this.desync(`Unexpected ${message._tag} while nothing was asked`)
+    operation.onMessage(message)
+  }
+
+  #ready(status: TransactionStatus): void {
+    const operation = this.#flying[this.#head]
+    if (operation === undefined) return this.desync("Unexpected ReadyForQuery while nothing was asked")
+    // A rolled back transaction takes a limit with it that was set inside of it.
+    if (status === "idle" && this.status !== "idle" && this.limit !== null) this.limit = undefined
+    this.status = status
+    this.#head++
+    if (this.#head === this.#flying.length) {
+      this.#flying = []
+      this.#head = 0
+      this.#unwatch()
+    } else if (this.#head > 256) {
+      this.#flying = this.#flying.slice(this.#head)
+      this.#head = 0
+    }
+    // The rows of the next answer may be in the same chunk.
+    this.#parser.readField = this.#flying[this.#head]?.readField
+    if (operation.abandoned) this.#abandoned--
+    operation.written = false
+    if (this.#opening === operation) this.#opened(status)
+    operation.onReady()
+    if (this.#pending.length > 0) this.#schedule()
+    if (this.depth === 0 && this.#idle.length > 0) for (const callback of this.#idle.splice(0)) callback()
+  }
+
+  #opened(status: TransactionStatus): void {
+    this.#opening = undefined
+    if (status !== "idle") return
+    // BEGIN itself failed. What was submitted for inside of the transaction must not run outside of it.
+    const error = statementError(undefined, "The transaction could not be begun", "begin")
+    for (const operation of this.#pending.splice(0)) operation.reject(error)
+  }
+
+  desync(message: string): void {
+    this.die(connectionError(undefined, `${message}; the session has lost its place in the protocol`, "query"))
+  }
+
+  #onClose(): void {
+    const notice = this.#lastNotice
+    this.die(
+      notice === undefined
+        ? connectionError(undefined, "Connection closed by the server", "query")
+        : connectionError(undefined, notice.message ?? "Connection closed by the server", "query", {
+            sqlState: notice.code,
+            severity: notice.severityUnlocalized
+          })
+    )
+  }
+
+  /** Ends the session now. `told`: the server itself said so, in its place in the order of answers. */
+  die(error: SqlError, told = false, destroy = true): void {
+    if (this.dead !== undefined) return
+    this.dead = error
+    this.#unwatch()
+    this.#parser.readField = undefined
+    if (destroy) this.#socket.destroy()
+    const flying = this.#flying.slice(this.#head)
+    const pending = this.#pending
+    const inTransaction = this.status !== "idle"
+    this.#flying = []
+    this.#head = 0
+    this.#pending = []
+    this.#abandoned = 0
+    for (const callback of this.#deaths.splice(0)) callback(error)
+    flying.forEach((operation, index) => {
+      const undone = (inTransaction || operation === this.#opening) && !operation.commit
+      // The server was at the first one; whatever was behind it was not begun.
+      const known = told && (index > 0 || !(operation.completed || operation.commit))
+      const facts: Partial<SessionFacts> = {
+        sent: true,
+        commit: !undone && !known && !operation.harmless,
+        inTransaction: inTransaction || operation === this.#opening,
+        readOnly: this.readOnly
+      }
+      operation.reject(withFacts(error, facts))
+    })
+    for (const operation of pending) operation.reject(withFacts(error, { sent: false, commit: false }))
+    for (const callback of this.#idle.splice(0)) callback()
+  }
+
+  /** Says goodbye instead of breaking off; the caller destroys the socket when that takes too long. */
+  retire(error: SqlError, onClosed: () => void): void {
+    const socket = this.#socket
+    if (socket.destroyed) {
+      this.die(error)
+      return onClosed()
+    }
+    socket.once("close", onClosed)
+    if (this.depth > 0) return this.die(error)
+    this.die(error, false, false)
+    socket.resume()
+    socket.end(frames.terminate)
+  }
+
+  destroySocket(): void {
+    this.#socket.destroy()
+  }
+
+  #watch(): void {
+    const silence = this.config.silence
+    if (silence === undefined) return
+    this.#heardAt = performance.now()
+    if (this.#watchdog !== undefined) return
+    const check = (): void => {
+      const quiet = performance.now() - this.#heardAt
+      if (quiet >= silence) {
+        return this.die(
+          connectionError(undefined, `The server was silent for ${silence} ms with statements on the wire`, "query", {
+            bound: "silence"
+          })
+        )
+      }
+      this.#watchdog = setTimeout(check, silence - quiet)
+    }
+    this.#watchdog = setTimeout(check, silence)
+  }
+
+  #unwatch(): void {
+    if (this.#watchdog === undefined) return
+    clearTimeout(this.#watchdog)
+    this.#watchdog = undefined
+  }
+}

@@ -1,0 +1,130 @@
+/**
+ * What a report may declare besides its query, and what each declaration adds to its types.
+ *
+ * One generic a policy, absent by default. A policy that is only possibly declared counts as declared; a fallback that is
+ * only possibly declared handles nothing.
+ */
+import type * as Duration from "effect/Duration"
+import type * as Effect from "effect/Effect"
+import type * as Schedule from "effect/Schedule"
+import type * as Schema from "effect/Schema"
+import type {
+  AcquireTimeout,
+  CircuitOpen,
+  DatabaseUnavailable,
+  DeadlineExceeded,
+  InvalidParameters,
+  OutcomeUnknown,
+  Overloaded,
+  QueryFailed,
+  RowDecodeError
+} from "../ReportError.ts"
+
+/** How a failed attempt is repeated. A bare schedule has the other defaults. */
+export interface RetryOptions<out R = never> {
+  /** When to come back: delays only, `retries` says how often. Default: exponential from 100 milliseconds. */
+  readonly schedule?: Schedule.Schedule<unknown, unknown, never, R> | undefined
+  /** Retries after the first attempt. Default 2: three attempts at the most (SRE). */
+  readonly retries?: number | undefined
+  /** The longest delay. Default 2 seconds. */
+  readonly cap?: Duration.Input | undefined
+  /** Default `full`. */
+  readonly jitter?: "none" | "full" | "equal" | "decorrelated" | undefined
+  /** Extra attempts that all reports with this very object may make together. Default: 20 % of the calls in 10 seconds, and 3. */
+  readonly budget?: BudgetOptions | undefined
+}
+
+/** Extra attempts, retries and hedges together, over a window. */
+export interface BudgetOptions {
+  /** Extra attempts per call. Default 0.2 (failsafe-go, finagle). */
+  readonly ratio?: number | undefined
+  /** Extra attempts per window however few calls there are. Default 3 (failsafe-go). */
+  readonly minimum?: number | undefined
+  /** Default 10 seconds (finagle). */
+  readonly window?: Duration.Input | undefined
+}
+
+export type Retry<R> = Schedule.Schedule<unknown, any, never, R> | RetryOptions<R>
+
+/** When to stop asking a node that fails. One state for each node; reports that name the same object share it. */
+export interface BreakerOptions {
+  /** Share of failures that opens. Default 0.5 (resilience4j). */
+  readonly failureRate?: number | false | undefined
+  /** Calls below which rates mean nothing. Default 10. */
+  readonly minimumCalls?: number | undefined
+  /** A number of calls (default 50), or a time. */
+  readonly window?: number | { readonly time: Duration.Input } | undefined
+  /** Failures in a row that open. Default 5 (finagle). */
+  readonly consecutiveFailures?: number | false | undefined
+  /** Opens when this share of the calls took longer. Default: off. */
+  readonly slowCalls?: { readonly longerThan: Duration.Input; readonly rate: number } | undefined
+  /** Probes at a time while half-open. Default 1. */
+  readonly probes?: number | undefined
+  /** How long it stays open. Default: 5 seconds, doubling to 60, with equal jitter (finagle). */
+  readonly openFor?: Schedule.Schedule<unknown, unknown> | undefined
+}
+
+/** How many calls may be with the database at once, and how many may wait for that. */
+export interface BulkheadOptions {
+  /** A number, or a share of the pool's sessions (at least one). */
+  readonly permits: number | { readonly ofPool: number }
+  /** Callers that may wait. Default: twice the permits. */
+  readonly queue?: number | undefined
+  /** The longest a caller waits. Default: its deadline. */
+  readonly maxWait?: Duration.Input | undefined
+}
+
+/** How many calls may begin in a time. */
+export interface RateLimitOptions {
+  readonly limit: number
+  readonly window: Duration.Input
+}
+
+/** A second attempt on another node, when the first takes unusually long. */
+export interface HedgeOptions {
+  /** How long to wait before it: a duration, or a percentile (0 to 1) of what calls took lately. Default: 0.95. */
+  readonly after?: Duration.Input | { readonly percentile: number } | undefined
+}
+
+/** What a write may suffer. `idempotent`: repeating it changes nothing. `once`: it is never repeated once it may have been sent. */
+export type Writes = "idempotent" | "once"
+
+/** What every report can fail with. */
+export type BaseErrors =
+  | typeof InvalidParameters
+  | typeof QueryFailed
+  | typeof RowDecodeError
+  | typeof DatabaseUnavailable
+  | typeof AcquireTimeout
+  | typeof DeadlineExceeded
+
+/** A policy contributes unless it is certainly absent. */
+export type IfDeclared<Policy, Adds> = [Policy] extends [undefined] ? never : Adds
+
+/** The errors of a declaration before its fallback. */
+export type Failures<Breaker, Bulkhead, RateLimit, Write> =
+  | BaseErrors
+  | IfDeclared<Breaker, typeof CircuitOpen>
+  | IfDeclared<Bulkhead, typeof Overloaded>
+  | IfDeclared<RateLimit, typeof Overloaded>
+  | IfDeclared<Write, typeof OutcomeUnknown>
+
+/** The services of a retry's schedule. */
+export type RetryServices<R> = R extends Retry<infer Services> ? Services : never
+
+type TagOf<E> = E extends { readonly Type: { readonly _tag: infer Tag extends string } } ? Tag : never
+
+type ErrorWithTag<E, Tag> = E extends { readonly Type: infer Error extends { readonly _tag: Tag } } ? Error : never
+
+/** A handler for each tag that it names; `Handled` maps the tags to the services of their handlers. */
+export type Fallback<E, Row, Handled> = {
+  readonly [Tag in keyof Handled]: (
+    error: ErrorWithTag<E, Tag>
+  ) => Effect.Effect<ReadonlyArray<Row>, never, Handled[Tag]>
+} & { readonly [Tag in Exclude<keyof Handled, TagOf<E>>]: never }
+
+/** Exactly what is handled is gone. */
+export type AfterFallback<E, Handled> = E extends { readonly Type: { readonly _tag: keyof Handled } } ? never : E
+
+/** Fields are a struct; a schema is itself. */
+export type ToSchema<S> = S extends Schema.Top ? S : S extends Schema.Struct.Fields ? Schema.Struct<S> : never

@@ -1,0 +1,165 @@
+/**
+ * A declaration at run time: checked, filled in, its types forgotten. What the pipeline executes and `explain` prints.
+ */
+import type * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import type * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
+import type * as SqlClient from "effect/sql/SqlClient"
+import type * as Statement from "effect/sql/Statement"
+import type { RoleService } from "../Database.ts"
+import * as ReportError from "../ReportError.ts"
+import type * as Declaration from "./Declaration.ts"
+
+/** Durations in milliseconds. */
+export interface Declared {
+  readonly name: string
+  readonly database: Context.Key<any, RoleService>
+  readonly params: Schema.Top
+  readonly row: Schema.Top
+  readonly query: (
+    sql: SqlClient.SqlClient,
+    params: any
+  ) => Statement.Statement<any> | Effect.Effect<Statement.Statement<any>, never, any>
+  readonly deadline: number
+  readonly attemptTimeout: number
+  readonly lane: string
+  readonly priority: number
+  readonly maxRows: number | undefined
+  readonly writes: Declaration.Writes | undefined
+  readonly retry: DeclaredRetry | undefined
+  readonly breaker: Declaration.BreakerOptions | undefined
+  readonly bulkhead: Declaration.BulkheadOptions | undefined
+  readonly rateLimit: Declaration.RateLimitOptions | undefined
+  readonly hedge: Declaration.HedgeOptions | undefined
+  readonly fallback: Readonly<Record<string, ((error: any) => Effect.Effect<any, never, any>) | undefined>> | undefined
+}
+
+export interface DeclaredRetry {
+  readonly schedule: Schedule.Schedule<unknown, unknown, never, any>
+  readonly retries: number
+  readonly cap: number
+  readonly jitter: NonNullable<Declaration.RetryOptions["jitter"]>
+  /** The object that was named: reports that name the same one share its budget. */
+  readonly budget: Declaration.BudgetOptions
+}
+
+interface Options extends Pick<Declared, "database" | "query" | "maxRows"> {
+  readonly params: Schema.Struct.Fields | Schema.Top
+  readonly row: Schema.Struct.Fields | Schema.Top
+  readonly deadline: Duration.Input
+}
+
+const defaultSchedule = Schedule.exponential("100 millis")
+
+/** Reports that declare a retry without a budget share this one, per role. */
+const defaultBudget: Declaration.BudgetOptions = {}
+
+/** A mistake in a declaration is one of the program, found where the report is declared: it throws. */
+export const make = (name: string, options: any): Declared => {
+  const given: Options & Partial<Omit<Declared, keyof Options>> = options
+  const refuse = (field: string, problem: string): never => {
+    throw new Error(`Report "${name}": ${field} ${problem}`)
+  }
+  const millis = (field: string, input: Duration.Input): number => {
+    const duration = Duration.fromInput(input)
+    const length = Option.isSome(duration) ? Duration.toMillis(duration.value) : Number.NaN
+    return length > 0 ? length : refuse(field, "must be a duration above zero")
+  }
+  const whole = (field: string, value: number | undefined, least: number): void => {
+    if (value !== undefined && !(Number.isInteger(value) && value >= least)) {
+      refuse(field, `must be a whole number of at least ${least}, not ${value}`)
+    }
+  }
+  const fraction = (field: string, value: number | false | undefined): void => {
+    if (value !== undefined && value !== false && !(value > 0 && value <= 1)) {
+      refuse(field, `must be above 0 and at most 1, not ${value}`)
+    }
+  }
+  const deadline = millis("deadline", given.deadline)
+  const attemptTimeout =
+    options.attemptTimeout === undefined ? deadline : millis("attemptTimeout", options.attemptTimeout)
+  whole("maxRows", given.maxRows, 1)
+  const permits = given.bulkhead?.permits
+  if (typeof permits === "object") fraction("bulkhead.permits.ofPool", permits.ofPool)
+  else whole("bulkhead.permits", permits, 1)
+  whole("bulkhead.queue", given.bulkhead?.queue, 0)
+  whole("rateLimit.limit", given.rateLimit?.limit, 1)
+  whole("breaker.minimumCalls", given.breaker?.minimumCalls, 1)
+  whole("breaker.probes", given.breaker?.probes, 1)
+  fraction("breaker.failureRate", given.breaker?.failureRate)
+  fraction("breaker.slowCalls.rate", given.breaker?.slowCalls?.rate)
+  if (given.rateLimit !== undefined) millis("rateLimit.window", given.rateLimit.window)
+  if (given.bulkhead?.maxWait !== undefined) millis("bulkhead.maxWait", given.bulkhead.maxWait)
+  if (given.writes !== undefined && given.writes !== "once" && given.writes !== "idempotent") {
+    refuse("writes", `must be "once" or "idempotent", not ${String(given.writes)}`)
+  }
+  if (given.writes !== undefined && given.hedge !== undefined) {
+    refuse("hedge", "cannot be declared by a report that writes")
+  }
+  return {
+    name,
+    database: given.database,
+    params: toSchema(given.params),
+    row: toSchema(given.row),
+    query: given.query,
+    deadline,
+    attemptTimeout: Math.min(attemptTimeout, deadline),
+    lane: given.lane ?? "report",
+    priority: given.priority ?? 0,
+    maxRows: given.maxRows,
+    writes: given.writes,
+    retry: options.retry === undefined ? undefined : retryOf(options.retry, millis, whole),
+    breaker: given.breaker,
+    bulkhead: given.bulkhead,
+    rateLimit: given.rateLimit,
+    hedge: given.hedge,
+    fallback: given.fallback
+  }
+}
+
+/** Permits as a number, in a pool of `max` sessions. */
+export const permitsIn = ({ permits }: Declaration.BulkheadOptions, max: number): number =>
+  typeof permits === "number" ? permits : Math.max(1, Math.floor(permits.ofPool * max))
+
+const retryOf = (
+  declared: Declaration.Retry<any>,
+  millis: (field: string, input: Duration.Input) => number,
+  whole: (field: string, value: number | undefined, least: number) => void
+): DeclaredRetry => {
+  const options: Declaration.RetryOptions<any> = Schedule.isSchedule(declared) ? { schedule: declared } : declared
+  whole("retry.retries", options.retries, 0)
+  return {
+    schedule: options.schedule ?? defaultSchedule,
+    retries: options.retries ?? 2,
+    cap: millis("retry.cap", options.cap ?? "2 seconds"),
+    jitter: options.jitter ?? "full",
+    budget: options.budget ?? defaultBudget
+  }
+}
+
+const toSchema = (fields: Schema.Struct.Fields | Schema.Top): Schema.Top =>
+  Schema.isSchema(fields) ? fields : Schema.Struct(fields as Schema.Struct.Fields)
+
+/** The schemas of everything that `run` can fail with, by tag: the type's twin at run time. */
+export const errors = (declared: Declared): ReadonlyMap<string, Schema.Top> => {
+  const all: Record<string, Schema.Top | false> = {
+    InvalidParameters: ReportError.InvalidParameters,
+    QueryFailed: ReportError.QueryFailed,
+    RowDecodeError: ReportError.RowDecodeError,
+    DatabaseUnavailable: ReportError.DatabaseUnavailable,
+    AcquireTimeout: ReportError.AcquireTimeout,
+    DeadlineExceeded: ReportError.DeadlineExceeded,
+    CircuitOpen: declared.breaker !== undefined && ReportError.CircuitOpen,
+    Overloaded: (declared.bulkhead !== undefined || declared.rateLimit !== undefined) && ReportError.Overloaded,
+    OutcomeUnknown: declared.writes !== undefined && ReportError.OutcomeUnknown
+  }
+  const handled = declared.fallback ?? {}
+  const left = new Map<string, Schema.Top>()
+  for (const [tag, schema] of Object.entries(all)) {
+    if (schema !== false && handled[tag] === undefined) left.set(tag, schema)
+  }
+  return left
+}

@@ -1,0 +1,161 @@
+/**
+ * The instances of the policies that a report declares, in one role.
+ *
+ * State belongs to a role, not to a declaration: two runtimes, or two tests, never share a breaker. Reports that name the
+ * same options object share its instance, so that a preset's breaker or budget is one for all reports that use it.
+ */
+import type * as Effect from "effect/Effect"
+import { isSqlError, type SqlError } from "effect/sql/SqlError"
+import type { RoleService } from "../Database.ts"
+import * as PgFailure from "../PgFailure.ts"
+import * as Breaker from "../policy/Breaker.ts"
+import * as Bulkhead from "../policy/Bulkhead.ts"
+import * as Deadline from "../policy/Deadline.ts"
+import * as Retry from "../policy/Retry.ts"
+import * as RetryBudget from "../policy/RetryBudget.ts"
+import type {
+  AcquireTimeout,
+  CircuitOpen,
+  DatabaseUnavailable,
+  DeadlineExceeded,
+  Overloaded,
+  RowDecodeError
+} from "../ReportError.ts"
+import { type Declared, permitsIn } from "./Declared.ts"
+
+/** Everything that an attempt can fail with. */
+export type AttemptError =
+  | SqlError
+  | Deadline.AttemptTimeout
+  | AcquireTimeout
+  | DatabaseUnavailable
+  | Overloaded
+  | CircuitOpen
+  | RowDecodeError
+
+type Around<Added> = <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | Added, R>
+
+/** A policy that is not declared is `undefined`: the call does not pass through it. */
+export interface Policies {
+  readonly deadline: Around<DeadlineExceeded>
+  readonly retry: Retry.Policy<AttemptError, any> | undefined
+  readonly breaker: Breaker.Breaker<AttemptError> | undefined
+  readonly bulkhead: Bulkhead.Bulkhead | undefined
+  readonly attemptTimeout: Around<Deadline.AttemptTimeout> | undefined
+}
+
+const instances = new WeakMap<RoleService, WeakMap<object, Map<string, unknown>>>()
+
+/** The instance that belongs to an options object in a role. */
+const shared = <A>(role: RoleService, options: object, kind: string, make: () => A): A => {
+  let ofRole = instances.get(role)
+  if (ofRole === undefined) instances.set(role, (ofRole = new WeakMap()))
+  let ofOptions = ofRole.get(options)
+  if (ofOptions === undefined) ofRole.set(options, (ofOptions = new Map()))
+  let instance = ofOptions.get(kind) as A | undefined
+  if (instance === undefined) ofOptions.set(kind, (instance = make()))
+  return instance
+}
+
+/** Makes, or finds, the policies of a report in a role. */
+export const make = (declared: Declared, role: RoleService, overrides: PgFailure.Overrides): Policies => {
+  const { attemptTimeout, deadline, name } = declared
+  return {
+    deadline: Deadline.make({ key: name, duration: deadline, phase: "admission" }).within,
+    retry: retryOf(declared, role, overrides),
+    breaker:
+      declared.breaker === undefined
+        ? undefined
+        : // A hang is a call that had its full attempt: reports with other timeouts mean another thing by it.
+          shared(role, declared.breaker, `breaker ${attemptTimeout}`, () =>
+            Breaker.make<AttemptError>({
+              ...declared.breaker,
+              name: role.name,
+              hangAfter: attemptTimeout * 0.9,
+              classify: breakerSignal(overrides)
+            })
+          ),
+    bulkhead:
+      declared.bulkhead === undefined
+        ? undefined
+        : shared(role, declared.bulkhead, "bulkhead", () => {
+            const permits = permitsIn(declared.bulkhead!, role.options.maxConnections)
+            const { maxWait, queue = permits * 2 } = declared.bulkhead!
+            return Bulkhead.make({ key: `${role.name}/${declared.lane}`, permits, queue, maxWait })
+          }),
+    attemptTimeout:
+      attemptTimeout < deadline ? Deadline.makeAttempt({ key: name, duration: attemptTimeout }).attempt : undefined
+  }
+}
+
+const retryOf = (
+  declared: Declared,
+  role: RoleService,
+  overrides: PgFailure.Overrides
+): Retry.Policy<AttemptError, any> | undefined => {
+  const { name, retry } = declared
+  if (retry === undefined || retry.retries === 0) return undefined
+  return Retry.make<AttemptError, any>({
+    key: name,
+    schedule: retry.schedule,
+    retries: retry.retries,
+    cap: retry.cap,
+    jitter: retry.jitter,
+    budget: shared(role, retry.budget, "budget", () => RetryBudget.make({ key: role.name, ...retry.budget })),
+    classify: retryDecision(declared, role, overrides)
+  })
+}
+
+const never: Retry.Decision = { retry: false }
+
+/** What repeating can mend, and what must not be repeated. */
+const retryDecision =
+  (declared: Declared, role: RoleService, overrides: PgFailure.Overrides) =>
+  (error: AttemptError): Retry.Decision => {
+    const once = declared.writes === "once"
+    if (isSqlError(error)) {
+      const failure = PgFailure.fromSqlError(error, undefined, overrides)
+      const how = once ? failure.write : failure.retry
+      if (how === "never" || (how === "other-node" && role.nodes.length < 2)) return never
+      return {
+        retry: true,
+        immediate: how === "fresh-session",
+        delayFloorMillis: failure.delayFloorMillis,
+        retries: failure.retries,
+        kind: failure.class
+      }
+    }
+    switch (error._tag) {
+      // Nothing was sent.
+      case "CircuitOpen":
+        return { retry: true, retryAfterMillis: error.retryAfterMillis }
+      case "DatabaseUnavailable":
+        return error.reason === "authentication" || error.reason === "configuration" || error.reason === "closed"
+          ? never
+          : { retry: true, retryAfterMillis: error.retryAfterMillis }
+      // It was sent, and may have been applied.
+      case "AttemptTimeout":
+        return once ? never : { retry: true, immediate: true }
+      default:
+        return never
+    }
+  }
+
+/** What an error says about the node. Whatever shows that the server answers is none of its failures. */
+const breakerSignal =
+  (overrides: PgFailure.Overrides) =>
+  (error: AttemptError): Breaker.Signal => {
+    if (isSqlError(error)) return PgFailure.fromSqlError(error, undefined, overrides).breaker
+    switch (error._tag) {
+      case "AttemptTimeout":
+        return "failure"
+      case "DatabaseUnavailable":
+        return error.reason === "unreachable" || error.reason === "refused" || error.reason === "lost"
+          ? "failure"
+          : "ignored"
+      case "AcquireTimeout":
+        return error.reason === "down" || error.reason === "connecting" ? "failure" : "ignored"
+      default:
+        return "ignored"
+    }
+  }

@@ -1,0 +1,102 @@
+/**
+ * One PostgreSQL server as this process sees it: an address and the pool of sessions to it.
+ */
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
+import type { SqlError } from "effect/sql/SqlError"
+import type { Resolved } from "../DatabaseOptions.ts"
+import * as PgFailure from "../PgFailure.ts"
+import { Session, type SessionConfig } from "../pool/Session.ts"
+import * as SessionPool from "../pool/SessionPool.ts"
+import { type DatabaseUnavailable, InvalidConfiguration, type LastError } from "../ReportError.ts"
+import { problemOf } from "../internal/problems.ts"
+import * as PoolMetrics from "./PoolMetrics.ts"
+
+/** A server and the way to it. */
+export interface Node {
+  /** `host:port`. */
+  readonly name: string
+  readonly pool: SessionPool.SessionPool<Session>
+}
+
+const sessionConfig = (options: Resolved, applicationName: string): SessionConfig => ({
+  host: options.host,
+  port: options.port,
+  database: options.name,
+  username: options.user,
+  password: options.password,
+  applicationName: options.applicationName ?? applicationName,
+  sslmode: options.sslmode,
+  ssl:
+    options.tls === undefined
+      ? undefined
+      : {
+          ca: options.tls.ca,
+          cert: options.tls.cert,
+          key: options.tls.key === undefined ? undefined : Redacted.value(options.tls.key),
+          servername: options.tls.servername
+        },
+  connectTimeout: options.connectTimeout,
+  statementTimeout: options.statementTimeout,
+  // A transaction whose owner is gone must not hold its locks: the server ends it (slonik's 60 seconds).
+  idleInTransactionTimeout: 60_000,
+  pooler: options.pooler === "transaction" ? "transaction" : undefined
+})
+
+const classifyConnect =
+  (overrides: PgFailure.Overrides) =>
+  (error: SqlError): "transient" | "permanent" | "password" => {
+    const failure = PgFailure.fromSqlError(error, { phase: "connect" }, overrides)
+    if (failure.class === "Authentication") return failure.sqlState === "28P01" ? "password" : "permanent"
+    return failure.retry === "never" ? "permanent" : "transient"
+  }
+
+const describeError =
+  (overrides: PgFailure.Overrides) =>
+  (error: SqlError): LastError => {
+    const failure = PgFailure.fromSqlError(error, undefined, overrides)
+    return {
+      tag: failure.class,
+      message: problemOf(failure.class),
+      ...(failure.sqlState === undefined ? undefined : { sqlState: failure.sqlState })
+    }
+  }
+
+/** Makes the node and its pool; they live as long as the scope. */
+export const make = Effect.fnUntraced(function* (
+  role: string,
+  options: Resolved
+): Effect.fn.Return<Node, DatabaseUnavailable | InvalidConfiguration, Scope.Scope> {
+  const name = `${options.host}:${options.port}`
+  const poolName = `${role}@${name}`
+  const overrides = yield* PgFailure.CurrentOverrides
+  const config = sessionConfig(options, role)
+  const pool = yield* SessionPool.make<Session>({
+    name: poolName,
+    connect: Session.connect(config),
+    classifyConnect: classifyConnect(overrides),
+    describeError: describeError(overrides),
+    min: options.minConnections,
+    max: options.maxConnections,
+    maxWaiting: options.maxWaiting,
+    acquireTimeout: options.connectionTimeout,
+    idleTimeout: options.idleTimeout,
+    maxLifetime: options.maxLifetime,
+    lanes: options.lanes,
+    boot: { mode: options.boot },
+    leakDetection: options.leakDetection,
+    listener: PoolMetrics.listener(poolName, yield* Effect.context())
+  }).pipe(
+    Effect.catchTag("InvalidPoolOptions", (error) =>
+      Effect.fail(
+        new InvalidConfiguration({
+          subject: poolName,
+          issues: error.issues.map((issue) => ({ name: "pool", expected: issue }))
+        })
+      )
+    )
+  )
+  yield* PoolMetrics.sample(pool)
+  return { name, pool }
+})

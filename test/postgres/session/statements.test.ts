@@ -1,0 +1,351 @@
+import { assert, layer } from "@effect/vitest"
+import { factsOf, Session } from "@sluice/sdk/pool/Session"
+import * as PgFailure from "@sluice/sdk/PgFailure"
+import { FaultProxy, PgCluster } from "@sluice/sdk/testing"
+import * as Effect from "effect/Effect"
+import type * as Redacted from "effect/Redacted"
+import * as Stream from "effect/Stream"
+import { expectEventually } from "../../support/expectEventually.ts"
+import { configFor, connect, driver } from "./support.ts"
+
+const primary = Effect.map(PgCluster.PgCluster, ({ primary }) => primary)
+
+layer(PgCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })("a session's statements", (it) => {
+  it.effect("gives rows as objects and as values, the command and the count", () =>
+    Effect.gen(function* () {
+      const session = yield* connect(yield* primary)
+      const result = yield* session.query("select $1::int4 as a, $2::text as b", [1, "x"])
+      assert.deepStrictEqual(result.rows, [{ a: 1, b: "x" }])
+      assert.deepStrictEqual([result.command, result.rowCount, result.oid], ["SELECT", 1, null])
+      assert.deepStrictEqual(
+        result.fields.map(({ name }) => name),
+        ["a", "b"]
+      )
+      const values = yield* session.query("select 1 as a, 2 as a", [], { values: true })
+      assert.deepStrictEqual(values.rows, [[1, 2]])
+      yield* session.query("create temp table t (id int)")
+      const inserted = yield* session.query("insert into t values (1), (2)")
+      assert.deepStrictEqual([inserted.command, inserted.rowCount, inserted.oid, inserted.rows], ["INSERT", 2, 0, []])
+      assert.deepStrictEqual((yield* session.query("")).rows, [])
+      assert.deepStrictEqual((yield* session.query(`select 1 as "__proto__"`)).rows.map(Object.keys), [["__proto__"]])
+    })
+  )
+
+  it.effect("costs one round trip when warm, also as a transaction's first statement", () =>
+    Effect.gen(function* () {
+      const proxy = yield* FaultProxy.make({ target: yield* primary })
+      const session = yield* connect(proxy)
+      const trips = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+        Effect.gen(function* () {
+          yield* proxy.resetCounters
+          yield* effect
+          return (yield* proxy.counters).roundTrips
+        })
+      const statement = session.query("select $1::int4 as n", [1])
+      assert.strictEqual(yield* trips(statement), 2, "the first use asks for the columns first")
+      assert.strictEqual(yield* trips(statement), 1)
+      const transaction = Effect.gen(function* () {
+        yield* session.begin()
+        yield* statement
+        yield* session.commit
+      })
+      assert.strictEqual(yield* trips(transaction), 2)
+      assert.strictEqual(yield* trips(Effect.andThen(session.begin(), session.commit)), 0, "nothing to begin for")
+      // Another session of this configuration knows the columns by now; its Parse travels with the rest.
+      const config = configFor(proxy)
+      yield* Effect.flatMap(Session.connect(config), (other) => other.query("select $1::int4 as n", [1]))
+      const second = yield* Session.connect(config)
+      assert.strictEqual(yield* trips(second.query("select $1::int4 as n", [1])), 1)
+      second.destroy()
+    })
+  )
+
+  it.effect("answers statements submitted together from one write, and an error touches nobody else", () =>
+    Effect.gen(function* () {
+      const proxy = yield* FaultProxy.make({ target: yield* primary })
+      const session = yield* connect(proxy)
+      yield* session.query("select $1::int4 as n", [0])
+      yield* proxy.resetCounters
+      const results = yield* Effect.forEach(
+        Array.from({ length: 40 }, (_, n) => n),
+        (n) => Effect.result(n % 10 === 7 ? session.query("select 1 / 0") : session.query("select $1::int4 as n", [n])),
+        { concurrency: "unbounded" }
+      )
+      results.forEach((result, n) => {
+        if (n % 10 === 7) assert.strictEqual(factsOf(assertFailure(result))?.sqlState, "22012")
+        else assert.deepStrictEqual(assertSuccess(result).rows, [{ n }])
+      })
+      assert.isBelow((yield* proxy.counters).roundTrips, 8)
+    })
+  )
+
+  it.effect("prepares again what the server has forgotten or changed, outside of a transaction", () =>
+    Effect.gen(function* () {
+      const session = yield* connect(yield* primary)
+      yield* session.query("create temp table shape (a int)")
+      yield* session.query("insert into shape values (1)")
+      const all = session.query("select * from shape")
+      assert.deepStrictEqual((yield* all).rows, [{ a: 1 }])
+      yield* session.query("alter table shape add column b text default 'b'")
+      assert.deepStrictEqual((yield* all).rows, [{ a: 1, b: "b" }])
+      yield* session.query("deallocate all")
+      assert.deepStrictEqual((yield* all).rows, [{ a: 1, b: "b" }])
+      yield* session.query("alter table shape alter column a type text")
+      yield* session.begin()
+      const error = yield* Effect.flip(all)
+      assert.strictEqual(factsOf(error)?.sqlState, "0A000")
+      assert.strictEqual(session.status, "failed")
+      yield* session.rollback
+      assert.deepStrictEqual((yield* all).rows, [{ a: "1", b: "b" }])
+    })
+  )
+
+  it.effect("keeps a bounded number of statements prepared, and none when told so", () =>
+    Effect.gen(function* () {
+      const session = yield* connect(yield* primary, { preparedStatements: 5 })
+      for (let n = 0; n < 30; n++) yield* session.query(`select ${n} as n`)
+      const { rows } = yield* session.query("select count(*)::int as n from pg_prepared_statements")
+      assert.isAtMost(rows[0].n, 6)
+      const unnamed = yield* connect(yield* primary, { pooler: "transaction" })
+      for (let n = 0; n < 3; n++) assert.deepStrictEqual((yield* unnamed.query("select 1 as one")).rows, [{ one: 1 }])
+      const names = yield* unnamed.query("select name from pg_prepared_statements")
+      assert.deepStrictEqual(names.rows, [])
+    })
+  )
+
+  it.effect("keeps the SQLSTATE of a fatal error in a running statement, which the driver loses", () =>
+    Effect.gen(function* () {
+      const server = yield* primary
+      const bare = yield* driver(server)
+      const lost = yield* Effect.forkChild(Effect.flip(bare.query("select pg_sleep(20)")), { startImmediately: true })
+      yield* expectEventually(
+        server.query(
+          `select pg_terminate_backend(pid) from pg_stat_activity where pid = ${bare.processId} and state = 'active'`
+        ),
+        (rows) => rows.length === 1
+      )
+      const before = yield* joined(lost)
+      assert.isUndefined((before.reason.cause as { code?: string }).code)
+
+      const session = yield* connect(server)
+      const dying = yield* Effect.forkChild(Effect.flip(session.query("select pg_sleep(20)")), {
+        startImmediately: true
+      })
+      yield* expectEventually(
+        server.query(
+          `select pg_terminate_backend(pid) from pg_stat_activity where pid = ${session.processId} and state = 'active'`
+        ),
+        (rows) => rows.length === 1
+      )
+      const error = yield* joined(dying)
+      assert.strictEqual((error.reason.cause as { code?: string }).code, "57P01")
+      assert.strictEqual(PgFailure.fromSqlError(error).class, "Shutdown")
+      assert.strictEqual(PgFailure.fromSqlError(error).outcome, "not-applied")
+      assert.isDefined(session.dead)
+    })
+  )
+
+  it.effect("notices at once that an idle session was ended, with its code", () =>
+    Effect.gen(function* () {
+      const server = yield* primary
+      const session = yield* connect(server)
+      const deaths: Array<string | undefined> = []
+      session.onDeath((error) => deaths.push(factsOf(error)?.sqlState))
+      yield* server.query(`select pg_terminate_backend(${session.processId})`)
+      yield* expectEventually(
+        Effect.sync(() => deaths),
+        (codes) => codes.length === 1
+      )
+      assert.deepStrictEqual(deaths, ["57P01"])
+      const error = yield* Effect.flip(session.query("select 1"))
+      assert.strictEqual(factsOf(error)?.sent, false)
+      assert.isFalse(session.clean)
+    })
+  )
+
+  it.effect("refuses a message that is too long with an error that says so", () =>
+    Effect.gen(function* () {
+      const session = yield* connect(yield* primary, { maxMessageSize: 100_000 })
+      assert.lengthOf((yield* session.query("select repeat('x', 90000) as x")).rows, 1)
+      const error = yield* Effect.flip(session.query("select repeat('x', 200000) as x"))
+      assert.strictEqual(factsOf(error)?.bound, "message")
+      assert.match(error.message, /maxMessageSize/)
+    })
+  )
+
+  it.effect("takes its settings at the start, and knows what the server reports", () =>
+    Effect.gen(function* () {
+      const session = yield* connect(yield* primary, {
+        applicationName: "who",
+        statementTimeout: "1234 millis",
+        lockTimeout: "2 seconds",
+        idleInTransactionTimeout: "3 seconds",
+        readOnly: true
+      })
+      const { rows } = yield* session.query(
+        `select current_setting('application_name') as a, current_setting('statement_timeout') as s, current_setting('lock_timeout') as l,
+          current_setting('idle_in_transaction_session_timeout') as i, current_setting('default_transaction_read_only') as r`
+      )
+      assert.deepStrictEqual(rows, [{ a: "who", s: "1234ms", l: "2s", i: "3s", r: "on" }])
+      assert.strictEqual(session.parameters.get("in_hot_standby"), "off")
+      assert.isDefined(session.parameters.get("server_version"))
+      yield* session.query("set default_transaction_read_only = off")
+      assert.strictEqual(session.parameters.get("default_transaction_read_only"), "off")
+    })
+  )
+
+  it.effect("changes the server's limit only where it differs, and in the same round trip", () =>
+    Effect.gen(function* () {
+      const proxy = yield* FaultProxy.make({ target: yield* primary })
+      const session = yield* connect(proxy, { statementTimeout: "1 minute" })
+      const limit = (timeout?: number) =>
+        Effect.map(
+          session.query("select current_setting('statement_timeout') as t", [], { timeout }),
+          ({ rows }) => rows[0].t as string
+        )
+      assert.strictEqual(yield* limit(), "1min")
+      yield* proxy.resetCounters
+      assert.strictEqual(yield* limit(500), "500ms")
+      assert.strictEqual((yield* proxy.counters).roundTrips, 1)
+      assert.strictEqual(yield* limit(500), "500ms")
+      assert.strictEqual(yield* limit(), "1min")
+      assert.isTrue(session.clean, "its own settings do not make it dirty")
+      const error = yield* Effect.flip(session.query("select pg_sleep(5)", [], { timeout: 50 }))
+      assert.strictEqual(factsOf(error)?.sqlState, "57014")
+      assert.isUndefined(factsOf(error)?.cancelledBy)
+      // A limit that was set inside of a transaction goes with it.
+      yield* session.begin()
+      yield* session.query("select 1")
+      yield* limit(700)
+      yield* Effect.ignore(session.query("select 1/0"))
+      yield* session.rollback
+      assert.strictEqual(yield* limit(700), "700ms")
+      assert.strictEqual(yield* limit(), "1min")
+    })
+  )
+
+  it.effect("streams with backpressure, and stops at once", () =>
+    Effect.gen(function* () {
+      const server = yield* primary
+      const session = yield* connect(server)
+      const sum = yield* Stream.runFold(
+        session.stream("select g from generate_series(1, 100000) g"),
+        () => 0,
+        (total, row) => total + (row.g as number)
+      )
+      assert.strictEqual(sum, (100000 * 100001) / 2)
+      assert.isTrue(session.clean)
+      const first = yield* Stream.runCollect(
+        Stream.take(session.stream("select repeat('x', 10000) as x from generate_series(1, 1000000) g"), 3)
+      )
+      assert.lengthOf(first, 3)
+      assert.isTrue(session.busy)
+      assert.isTrue(yield* session.drain)
+      assert.deepStrictEqual((yield* session.query("select 1 as one")).rows, [{ one: 1 }])
+      // A consumer that does not read stops the server, not our memory.
+      const pull = yield* Stream.toPull(
+        session.stream("select repeat('x', 10000) as x from generate_series(1, 100000) g")
+      )
+      yield* pull
+      yield* expectEventually(
+        server.query(`select wait_event from pg_stat_activity where pid = ${session.processId}`),
+        ([row]) => row?.["wait_event"] === "ClientWrite"
+      )
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("delivers the rows before an error, then the error, and goes on", () =>
+    Effect.gen(function* () {
+      const session = yield* connect(yield* primary)
+      let rows = 0
+      const error = yield* Effect.flip(
+        Stream.runForEach(session.stream("select 1 / (5000 - g) as x from generate_series(1, 10000) g"), () =>
+          Effect.sync(() => void rows++)
+        )
+      )
+      assert.strictEqual(rows, 4999)
+      assert.strictEqual(factsOf(error)?.sqlState, "22012")
+      assert.isTrue(session.clean)
+    })
+  )
+
+  it.effect("undoes what a borrower left, in one round trip, and keeps its prepared statements", () =>
+    Effect.gen(function* () {
+      const proxy = yield* FaultProxy.make({ target: yield* primary })
+      const session = yield* connect(proxy, { statementTimeout: "1 minute" })
+      yield* session.query("select 1 as one")
+      yield* session.query("set statement_timeout = 77")
+      yield* session.query("begin")
+      yield* session.query("create temp table leftover (id int)")
+      yield* session.query("select pg_advisory_lock(42)")
+      assert.isFalse(session.clean)
+      yield* session.query("listen things")
+      yield* session.query("commit")
+      yield* session.query("begin")
+      yield* session.reset
+      assert.isTrue(session.clean)
+      const { rows } = yield* session.query(
+        `select current_setting('statement_timeout') as t, to_regclass('pg_temp.leftover')::text as r,
+          (select count(*)::int from pg_locks where locktype = 'advisory') as l, (select count(*)::int from pg_listening_channels()) as c`
+      )
+      assert.deepStrictEqual(rows, [{ t: "1min", r: null, l: 0, c: 0 }])
+      yield* session.query("begin")
+      yield* proxy.resetCounters
+      yield* session.reset
+      assert.strictEqual((yield* proxy.counters).roundTrips, 1)
+      yield* proxy.resetCounters
+      yield* session.query("select 1 as one")
+      assert.strictEqual((yield* proxy.counters).roundTrips, 1)
+    })
+  )
+
+  it.effect("tells a wrong password, an unknown role and an unknown database apart, and prints no secret", () =>
+    Effect.gen(function* () {
+      const server = yield* primary
+      const codeOf = (config: Partial<Parameters<typeof configFor>[1]>) =>
+        Effect.map(Effect.flip(connect(server, config ?? {})), (error) => factsOf(error)?.sqlState)
+      assert.strictEqual(yield* codeOf({ database: "no_such_database" }), "3D000")
+      assert.strictEqual(yield* codeOf({ username: "nobody" }), "28000")
+      const failing = yield* Effect.flip(
+        connect(server, {
+          password: Effect.fail(new Error("the secret is s3cr3t")) as Effect.Effect<Redacted.Redacted, Error>
+        })
+      )
+      assert.strictEqual(failing.reason._tag, "AuthenticationError")
+      assert.notInclude(JSON.stringify(failing), "s3cr3t")
+      const dying = yield* Effect.flip(connect(server, { password: Effect.die("boom") }))
+      assert.strictEqual(dying.reason._tag, "AuthenticationError")
+      const nowhere = yield* Effect.flip(connect({ host: "127.0.0.1", port: 1 }))
+      assert.strictEqual(PgFailure.fromSqlError(nowhere).class, "Unreachable")
+      const impossible = yield* Effect.flip(connect({ host: "127.0.0.1", port: 99999 }))
+      assert.strictEqual(impossible.reason._tag, "ConnectionError")
+    })
+  )
+
+  it.effect("closes in order, and a close is final", () =>
+    Effect.gen(function* () {
+      const server = yield* primary
+      const session = yield* connect(server)
+      yield* session.close
+      yield* session.close
+      assert.strictEqual((yield* Effect.flip(session.query("select 1"))).reason._tag, "ConnectionError")
+      yield* expectEventually(
+        server.query(`select 1 from pg_stat_activity where pid = ${session.processId}`),
+        (rows) => rows.length === 0
+      )
+    })
+  )
+})
+
+import * as Fiber from "effect/Fiber"
+import * as Result from "effect/Result"
+
+const joined = <A, E>(fiber: Fiber.Fiber<A, E>) => Fiber.join(fiber)
+const assertFailure = <A, E>(result: Result.Result<A, E>): E => {
+  if (Result.isFailure(result)) return result.failure
+  throw new Error("expected a failure")
+}
+const assertSuccess = <A, E>(result: Result.Result<A, E>): A => {
+  if (Result.isSuccess(result)) return result.success
+  throw new Error("expected a success")
+}

@@ -1,0 +1,37 @@
+import * as Effect from "effect/Effect"
+import * as PolicyEvents from "../../../packages/sdk/src/policy/PolicyEvents.ts"
+
+/** A small generator whose seed is in the message of whatever fails. */
+export const random = (seed: number) => {
+  let state = seed >>> 0
+  const next = (): number => {
+    state = (state + 0x6d2b79f5) >>> 0
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296
+  }
+  return {
+    next,
+    int: (below: number): number => Math.floor(next() * below),
+    pick: <A>(values: ReadonlyArray<A>): A => values[Math.floor(next() * values.length)]!
+  }
+}
+
+/** Seeds of this run: fixed ones, and a fresh one that is printed. `SLUICE_SEED` repeats a run. */
+export const seeds = (count: number): ReadonlyArray<number> => {
+  const given = process.env["SLUICE_SEED"]
+  if (given !== undefined) return [Number(given)]
+  const fresh = Math.floor(Math.random() * 2 ** 31)
+  console.log(`seeds 1 to ${count - 1}, and ${fresh}`)
+  return [...Array.from({ length: count - 1 }, (_, index) => index + 1), fresh]
+}
+
+/** Collects what the policies tell. */
+export const recorder = () => {
+  const events: Array<PolicyEvents.PolicyEvent> = []
+  return {
+    events,
+    named: (event: string) => events.filter((one) => one.event === event),
+    listen: Effect.provideService(PolicyEvents.CurrentListener, (event) => void events.push(event))
+  }
+}
