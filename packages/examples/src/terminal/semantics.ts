@@ -4,10 +4,6 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import { count } from "./table.ts"
 
-/** The tags that a call can fail with, from the schemas of the declaration. */
-export const failures = (report: Report.Any): ReadonlyArray<string> =>
-  [...report.errors].map((schema) => ("identifier" in schema ? String(schema.identifier).replace(/^.*\//, "") : "?"))
-
 const wrapped = (words: ReadonlyArray<string>, first: string, width: number): string => {
   const lines = [first]
   for (const [index, word] of words.entries()) {
@@ -20,15 +16,15 @@ const wrapped = (words: ReadonlyArray<string>, first: string, width: number): st
 
 /** Title, description and declared semantics. */
 export const declaration = (report: Report.Any): string => {
-  const { database, deadline, lane, maxRows } = report.declared
+  const { deadlineMillis, failures, lane, maxRows, role } = Report.explain(report)
   const title = Context.get(report.annotations, Report.Title) ?? report.name
   const description = Context.get(report.annotations, Report.Description)
   const limit = maxRows === undefined ? "any number of rows" : `at most ${count(maxRows)} rows`
   const head = `${title}${description === undefined ? "" : ` - ${description}`}`
   return [
     head,
-    `  reads      ${database.replace(/^.*\/Database\//, "")}, lane ${lane}`,
-    `  answers    within ${Duration.format(deadline)}, ${limit}`,
-    wrapped(failures(report), "  fails with", 110)
+    `  reads      ${role}, lane ${lane}`,
+    `  answers    within ${Duration.format(Duration.millis(deadlineMillis))}, ${limit}`,
+    wrapped(failures, "  fails with", 110)
   ].join("\n")
 }
