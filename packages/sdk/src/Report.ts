@@ -35,7 +35,8 @@ import type * as Declaration from "./report/Declaration.ts"
 import * as Declared from "./report/Declared.ts"
 import * as Explain from "./report/Explain.ts"
 import * as Pipeline from "./report/Pipeline.ts"
-import type { ReportResult } from "./ReportResult.ts"
+import * as Streaming from "./report/Streaming.ts"
+import type { ReportResult, StreamInfo } from "./ReportResult.ts"
 
 export { sqlErrorOf } from "./report/Failure.ts"
 export type { Explanation } from "./report/Explain.ts"
@@ -89,10 +90,14 @@ export interface Report<
     Error["Type"],
     Requires | Params["EncodingServices"] | Row["DecodingServices"]
   >
-  /** The rows in chunks, with backpressure to the socket, on one session. */
-  stream(
-    params: Params["~type.make.in"]
-  ): Stream.Stream<Row["Type"], Error["Type"], Requires | Params["EncodingServices"] | Row["DecodingServices"]>
+  /**
+   * The rows in chunks, with backpressure to the socket, on one session. The deadline holds for the first rows and for
+   * each chunk that is asked for. `onEnd` is told at the end, when nothing failed, whether `maxRows` cut it.
+   */
+  stream<R2 = never>(
+    params: Params["~type.make.in"],
+    onEnd?: (info: StreamInfo) => Effect.Effect<void, never, R2>
+  ): Stream.Stream<Row["Type"], Error["Type"], Requires | Params["EncodingServices"] | Row["DecodingServices"] | R2>
   annotate<I, S>(key: Context.Key<I, S>, value: NoInfer<S>): Report<Name, Params, Row, Error, Requires, RoleId>
 }
 
@@ -110,7 +115,7 @@ export interface Any {
   readonly annotations: Context.Context<never>
   run(params: any): Effect.Effect<any, any, any>
   runWithInfo(params: any): Effect.Effect<any, any, any>
-  stream(params: any): Stream.Stream<any, any, any>
+  stream(params: any, onEnd?: (info: StreamInfo) => Effect.Effect<void, never, any>): Stream.Stream<any, any, any>
 }
 
 /**
@@ -183,7 +188,7 @@ export const make = <
   RoleId
 > => {
   const declared = Declared.make(name, options)
-  const pipeline = Pipeline.make(declared)
+  const call = Pipeline.make(declared)
   return makeProto({
     name,
     params: declared.params,
@@ -191,9 +196,9 @@ export const make = <
     errors: new Set(Declared.errors(declared).values()),
     declared,
     annotations: Context.empty(),
-    runWithInfo: pipeline.run,
-    run: (input: unknown) => Effect.map(pipeline.run(input), rowsOf),
-    stream: pipeline.stream
+    runWithInfo: call,
+    run: (input: unknown) => Effect.map(call(input), rowsOf),
+    stream: Streaming.make(declared)
   })
 }
 
