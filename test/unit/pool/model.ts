@@ -76,11 +76,14 @@ export const run = Effect.fnUntraced(function* (seed: number) {
   let suspended = false
   let closed = false
   let sabotaged = false
+  let lastUsed = 0
   const waiting = () => requests.filter((r) => r.state === "waiting")
   const holding = () => requests.filter((r) => r.state === "holding")
   const heldBy = (lane: string) => holding().filter((r) => r.lane === lane).length
   const inMain = (r: { lane: string }) => r.lane !== "control"
   const limit = () => max + drainBudget + 2 * control
+  // After a shrink the old limit holds until what is too much has gone.
+  let ceiling = limit()
 
   /** Whether the lane may hold one more, were all sessions there. */
   const hasRoom = (lane: string): boolean => {
@@ -96,7 +99,7 @@ export const run = Effect.fnUntraced(function* (seed: number) {
   const pool = yield* SessionPool.make<FakeSession>({
     name: "model",
     connect: Effect.suspend(() => {
-      if (server.sockets + 1 > limit()) problems.push(`a connect makes ${server.sockets + 1} sockets, limit ${limit()}`)
+      if (server.sockets + 1 > ceiling) problems.push(`a connect makes ${server.sockets + 1} sockets, limit ${ceiling}`)
       if (closed) problems.push("a connect after close")
       return server.connect
     }),
@@ -271,6 +274,7 @@ export const run = Effect.fnUntraced(function* (seed: number) {
       () => {
         max = Math.max(1, reserved, max + random.pick([-2, -1, 1, 2]))
         min = Math.min(min, max)
+        ceiling = Math.max(ceiling, limit())
         trace.push(`${now()} resize ${max}`)
         return Effect.orDie(pool.resize({ max, min }))
       }
@@ -306,6 +310,14 @@ export const run = Effect.fnUntraced(function* (seed: number) {
     for (const request of waiting()) {
       if (request.deadline <= now()) problems.push(`${request.id} waits past its deadline ${request.deadline}`)
     }
+    const used =
+      stats.idle + stats.leased + stats.preparing + stats.connecting + Math.max(0, stats.draining - drainBudget)
+    // After a shrink what is leased may stay; nothing may be added.
+    if (used > max && used > lastUsed) problems.push(`${used} places are in use, max ${max}`)
+    lastUsed = used
+    if (stats.idle > server.open.length) problems.push(`${stats.idle} idle, but ${server.open.length} open`)
+    const users = stats.idle + stats.leased + stats.preparing + stats.connecting + stats.draining
+    if (users <= max + drainBudget) ceiling = limit()
     const mainWaiting = waiting().filter(inMain)
     if (stats.waiting !== mainWaiting.length) problems.push(`${stats.waiting} waiting, but ${mainWaiting.length} wait`)
     if (stats.leased !== holding().filter(inMain).length)
@@ -375,6 +387,7 @@ export const run = Effect.fnUntraced(function* (seed: number) {
   yield* advance(1_000)
   yield* Fiber.join(closing)
   closed = true
+  if (server.sockets > 0) problems.push(`${server.sockets} sockets are open when close returns`)
   for (const request of requests) if (request.state !== "ended") request.fiber?.interruptUnsafe()
   yield* advance(10_000)
   if (server.sockets > 0) problems.push(`${server.sockets} sockets are open after close`)
