@@ -245,6 +245,28 @@ layer(PgCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })("
       const error = yield* Fiber.join(fiber)
       assert.strictEqual(factsOf(error)?.cancelledBy, "us")
       assert.strictEqual(PgFailure.fromSqlError(error).class, "Cancelled")
+      assert.isFalse(session.clean, "the signal could still be on its way to somebody else's statement")
+      yield* session.reset
+      assert.isTrue(session.clean)
+    })
+  )
+
+  it.effect("cancels by itself what was left on a session that several share, before the next one's statement", () =>
+    Effect.gen(function* () {
+      const session = yield* connect(yield* primary)
+      session.share(true)
+      const slow = yield* started(session.query("select pg_sleep(30)"))
+      const quick = yield* started(session.query("select 1 as one"))
+      yield* Fiber.interrupt(quick)
+      assert.isUndefined(slow.pollUnsafe(), "somebody still waits for it")
+      yield* Fiber.interrupt(slow)
+      const [result, millis] = yield* timed(session.query("select 2 as two"))
+      assert.deepStrictEqual(result.rows, [{ two: 2 }])
+      assert.isBelow(millis, 2000)
+      yield* expectEventually(
+        Effect.sync(() => session.clean),
+        (clean) => clean
+      )
     })
   )
 })

@@ -314,6 +314,14 @@ export class Session implements Poolable {
     })
   })
 
+  /**
+   * For a session that several callers use at once: as soon as nothing is on the wire but what was left, it is cancelled
+   * and drained without being asked; what is submitted meanwhile waits behind that.
+   */
+  share(shared: boolean): void {
+    this.#wire.onAlone = shared ? () => this.drainUnsafe(() => {}) : undefined
+  }
+
   /** Asks the server to stop whatever this session runs. Its caller gets 57014 with `cancelledBy: "us"`. Bounded, never fails. */
   readonly cancel: Effect.Effect<void> = Effect.callback<void>((resume) => {
     if (this.dead !== undefined || this.#wire.depth === 0) return resume(Effect.void)

@@ -17,6 +17,7 @@ import * as PgProtocol from "@effect/sql-pg/PgProtocol"
 import * as Result from "effect/Result"
 import type { SqlError } from "effect/sql/SqlError"
 import { connectionError } from "./Facts.ts"
+import { changed } from "./SessionState.ts"
 import { frames, join } from "./Statements.ts"
 import { open } from "./Transport.ts"
 import type { Message, Operation, Wire } from "./Wire.ts"
@@ -108,13 +109,17 @@ const requestCancel = (wire: Wire, onDone: (outcome: CancelOutcome) => void): Ca
 export const cancel = (wire: Wire, onDone: () => void): (() => void) => {
   const finish = (): void => {
     clearTimeout(limit)
+    wire.whenIdle(() => {
+      wire.cancelling = false
+    })
     onDone()
   }
   wire.cancelling = true
+  wire.dirty |= changed.cancelled
   const request = requestCancel(wire, finish)
   const limit = setTimeout(() => {
     request.giveUp()
-    onDone()
+    finish()
   }, wire.config.drainTimeout)
   return () => {
     clearTimeout(limit)

@@ -9,7 +9,9 @@ export const changed = {
   temporary: 4,
   locks: 8,
   prepared: 16,
-  cursors: 32
+  cursors: 32,
+  /** A cancel request was sent while callers still waited: it may arrive late. */
+  cancelled: 64
 } as const
 
 /** Tags begin with the command's words, so a prefix decides. */
@@ -51,6 +53,8 @@ export const undo = (changes: number): ReadonlyArray<string> => {
   if (changes & changed.listen) statements.push("UNLISTEN *")
   if (changes & changed.locks) statements.push("SELECT pg_advisory_unlock_all()")
   if (changes & changed.temporary) statements.push("DISCARD TEMP")
+  // Something for a late cancellation to hit: the reset then fails, and the session is not handed on.
+  if (changes & changed.cancelled) statements.unshift("SELECT")
   if (changes & changed.prepared) statements.push("DEALLOCATE ALL")
   return statements
 }

@@ -83,7 +83,7 @@ export class StatementOperation implements Operation {
   readonly sql: string
   readonly params: ReadonlyArray<unknown>
   readonly #values: boolean
-  readonly #named: boolean
+  #named: boolean
   readonly #noRows: boolean
   readonly #operation: string
   readonly #onDone: (result: Result.Result<StatementResult, SqlError>) => void
@@ -95,7 +95,6 @@ export class StatementOperation implements Operation {
   #describing = false
   /** This cycle carries the Parse of a named statement. */
   #parsing = false
-  #retried = false
   /** BEGIN travels ahead: its answer comes first. */
   #prefixed = false
   #description: Description | null | undefined
@@ -326,8 +325,9 @@ export class StatementOperation implements Operation {
       // transaction the error has already spoiled everything, and has to be seen.
       this.wire.statements.forget(this.#prepared!)
       this.wire.shared.descriptions.delete(DescriptionCache.key(this.sql, this.#types!))
-      if (this.wire.status === "idle" && !this.#retried && !this.abandoned) {
-        this.#retried = true
+      if (this.wire.status === "idle" && !this.abandoned) {
+        // Without a name this time: it cannot be lost again.
+        this.#named = false
         this.#stale = false
         this.#failure = undefined
         this.#unreadable = undefined

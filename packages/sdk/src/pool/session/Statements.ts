@@ -96,19 +96,23 @@ export class StatementCache {
     if (known === undefined) this.#bySql.set(sql, [made])
     else known.push(made)
     this.#size++
-    if (this.#size > this.#max) this.#forgetOldest(made)
+    while (this.#size > this.#max && this.#forgetOldest(made)) {
+      // Several at once, when some could not be forgotten before because their Parse was under way.
+    }
     return made
   }
 
-  #forgetOldest(except: Prepared): void {
+  #forgetOldest(except: Prepared): boolean {
     let oldest: Prepared | undefined
     for (const statements of this.#bySql.values()) {
       for (const one of statements) {
-        if (one !== except && one.state === "ready" && (oldest === undefined || one.lastUsed < oldest.lastUsed))
+        if (one !== except && one.state !== "parsing" && (oldest === undefined || one.lastUsed < oldest.lastUsed))
           oldest = one
       }
     }
-    if (oldest !== undefined) this.forget(oldest)
+    if (oldest === undefined) return false
+    this.forget(oldest)
+    return true
   }
 
   /** Closing a name that the server does not have is no error, so a doubtful one is closed too. */

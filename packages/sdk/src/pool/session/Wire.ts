@@ -114,6 +114,7 @@ export class Wire {
     this.#parser = started.parser
     this.#socket.on("data", this.#onData)
     this.#socket.on("error", (cause) => this.die(connectionError(cause, `Connection lost: ${cause.message}`, "query")))
+    this.#socket.on("end", () => this.#onClose())
     this.#socket.on("close", () => this.#onClose())
   }
 
@@ -201,7 +202,8 @@ export class Wire {
 
   readonly #flush = (): void => {
     this.#scheduled = false
-    if (this.dead !== undefined) return
+    // A socket that has ended tells so soon: what was not written is then known to be not sent.
+    if (this.dead !== undefined || this.#socket.destroyed) return
     const wasIdle = this.depth === 0
     const written: Array<Uint8Array> = []
     while (this.#opening === undefined && this.#pending.length > 0 && this.depth < this.config.pipelineDepth) {
@@ -314,6 +316,7 @@ export class Wire {
     this.#parser.readField = this.#flying[this.#head]?.readField
     if (operation.abandoned) this.#abandoned--
     operation.written = false
+    if (this.#abandoned > 0 && this.#abandoned === this.depth) this.onAlone?.()
     if (this.#opening === operation) this.#opened(status)
     operation.onReady()
     if (this.#pending.length > 0) this.#schedule()
