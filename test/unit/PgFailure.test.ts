@@ -4,8 +4,8 @@ import { ConnectionError, SqlError, UnknownError } from "effect/sql/SqlError"
 import * as PgFailure from "../../packages/sdk/src/PgFailure.ts"
 import { knownCodes } from "./policy/sqlstates.ts"
 
-const retries = ["never", "same", "fresh-session", "after-delay", "other-node"]
-const outcomes = ["not-sent", "not-applied", "unknown", "applied"]
+const retries = new Set(["never", "same", "fresh-session", "after-delay", "other-node"])
+const outcomes = new Set(["not-sent", "not-applied", "unknown", "applied"])
 
 const every = <A>(values: ReadonlyArray<A>): ReadonlyArray<A | undefined> => [undefined, ...values]
 
@@ -33,18 +33,18 @@ function* combinations(): Generator<PgFailure.LocalFacts> {
   }
 }
 
-const breakers = ["failure", "ignored", "success"]
-const sessions = ["keep", "reset", "drop"]
+const breakers = new Set(["failure", "ignored", "success"])
+const sessions = new Set(["keep", "reset", "drop"])
 
 const checkTotal = (input: PgFailure.Input): void => {
   const failure = PgFailure.classify(input)
   const check = (holds: boolean, rule: string): void => {
     if (!holds) assert.fail(`${rule}: ${JSON.stringify(input)} gives ${JSON.stringify(failure)}`)
   }
-  check(retries.includes(failure.retry) && retries.includes(failure.write), "retry")
-  check(outcomes.includes(failure.outcome), "outcome")
-  check(breakers.includes(failure.breaker), "breaker")
-  check(sessions.includes(failure.session), "session")
+  check(retries.has(failure.retry) && retries.has(failure.write), "retry")
+  check(outcomes.has(failure.outcome), "outcome")
+  check(breakers.has(failure.breaker), "breaker")
+  check(sessions.has(failure.session), "session")
   if (failure.write !== "never") {
     check(failure.outcome === "not-sent" || failure.outcome === "not-applied", "a write that may have been applied")
     check(failure.retry !== "never", "a write is never more repeatable than a read")

@@ -133,6 +133,7 @@ export const make = <
   Breaker extends Declaration.BreakerOptions | undefined = undefined,
   Bulkhead extends Declaration.BulkheadOptions | undefined = undefined,
   RateLimit extends Declaration.RateLimitOptions | undefined = undefined,
+  Shed extends Declaration.ShedOptions | undefined = undefined,
   Hedge extends Declaration.HedgeOptions | undefined = undefined,
   Write extends Declaration.Writes | undefined = undefined,
   Handled extends object = {}
@@ -156,7 +157,7 @@ export const make = <
     readonly attemptTimeout?: Duration.Input | undefined
     /** The share of the pool it runs in. Default `"report"`. */
     readonly lane?: string | undefined
-    /** Who is served first in the pool and in the bulkhead; higher is sooner. Default 0. */
+    /** Who is served first in the pool and in the bulkhead, and shed last; higher is sooner. Default: the lane's. */
     readonly priority?: number | undefined
     /** Rows at most; what lies beyond is cut and `truncated` says so. Default: no limit. */
     readonly maxRows?: number | undefined
@@ -170,11 +171,13 @@ export const make = <
     readonly bulkhead?: Bulkhead
     /** Bounds how many begin in a time; adds `Overloaded`. Default: none. */
     readonly rateLimit?: RateLimit
+    /** Refuses at the door what could not be served anyway; adds `Overloaded`. Default: none. */
+    readonly shed?: Shed
     /** A second attempt on another node. Default: none. Reports that write cannot have one. */
     readonly hedge?: [Write] extends [undefined] ? Hedge : undefined
     /** Rows in place of an error, by the error's tag. Exactly the tags that are named here leave the type. */
     readonly fallback?: Declaration.Fallback<
-      Declaration.Failures<Breaker, Bulkhead, RateLimit, Write>,
+      Declaration.Failures<Breaker, Bulkhead, RateLimit, Shed, Write>,
       Declaration.ToSchema<Row>["Type"],
       Handled
     >
@@ -183,7 +186,7 @@ export const make = <
   Name,
   Declaration.ToSchema<Params>,
   Declaration.ToSchema<Row>,
-  Declaration.AfterFallback<Declaration.Failures<Breaker, Bulkhead, RateLimit, Write>, Handled>,
+  Declaration.AfterFallback<Declaration.Failures<Breaker, Bulkhead, RateLimit, Shed, Write>, Handled>,
   RoleId | QueryR | Declaration.RetryServices<Retry> | Handled[keyof Handled],
   RoleId
 > => {

@@ -6,9 +6,9 @@ import { isSqlError } from "effect/sql/SqlError"
 import type * as Statement from "effect/sql/Statement"
 import type { RoleService } from "../Database.ts"
 import * as PgFailure from "../PgFailure.ts"
-import { AcquireTimeout, DeadlineExceeded, OutcomeUnknown } from "../ReportError.ts"
+import { AcquireTimeout, DeadlineExceeded, type LastError, OutcomeUnknown } from "../ReportError.ts"
 import type { Declared } from "./Declared.ts"
-import * as Failure from "./Failure.ts"
+import { fromSqlError, lastError } from "./Failure.ts"
 import * as ParamsCodec from "./ParamsCodec.ts"
 import * as Policies from "./Policies.ts"
 
@@ -55,16 +55,18 @@ export const serverTimeout = ({ attemptTimeout }: Declared): number =>
   Math.max(1, attemptTimeout - Math.min(250, attemptTimeout / 10))
 
 /** What the caller is told in place of what an attempt failed with. */
-export const tell = ({ declared, overrides, role }: Bound, error: any): any => {
+export const tell = ({ declared, overrides, role }: Bound, error: any, attempts: number): any => {
   const { lane, name, writes } = declared
   if (isSqlError(error)) {
     const failure = PgFailure.fromSqlError(error, undefined, overrides)
-    return Failure.fromSqlError(name, role.name, error, failure, writes !== undefined)
+    // The server's timeout is the attempt's, set a little shorter so that the session stays usable.
+    if (failure.class === "StatementTimeout") return attemptOver(declared, attempts, lastError(failure))
+    return fromSqlError(name, role.name, error, failure, writes !== undefined)
   }
   switch (error._tag) {
     case "AttemptTimeout":
       return writes === undefined
-        ? new DeadlineExceeded({ key: name, deadlineMillis: error.timeoutMillis, phase: "attempt", attempts: 1 })
+        ? attemptOver(declared, attempts, undefined)
         : new OutcomeUnknown({ key: name, lastError: { tag: error._tag, message: error.message } })
     case "Overloaded":
       return error.policy === "pool" ? queueFull(role, lane, error.waiting) : error
@@ -72,6 +74,20 @@ export const tell = ({ declared, overrides, role }: Bound, error: any): any => {
       return error
   }
 }
+
+/** The last attempt took as long as it was allowed to. */
+const attemptOver = (
+  { attemptTimeout, name }: Declared,
+  attempts: number,
+  last: LastError | undefined
+): DeadlineExceeded =>
+  new DeadlineExceeded({
+    key: name,
+    deadlineMillis: attemptTimeout,
+    phase: "attempt",
+    attempts,
+    ...(last === undefined ? undefined : { lastError: last })
+  })
 
 /** A write whose deadline came while its statement was on the wire may have been applied. */
 export const tellLate = ({ declared }: Bound, error: any): any =>

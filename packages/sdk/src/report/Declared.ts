@@ -26,13 +26,14 @@ export interface Declared {
   readonly deadline: number
   readonly attemptTimeout: number
   readonly lane: string
-  readonly priority: number
+  readonly priority: number | undefined
   readonly maxRows: number | undefined
   readonly writes: Declaration.Writes | undefined
   readonly retry: DeclaredRetry | undefined
   readonly breaker: Declaration.BreakerOptions | undefined
   readonly bulkhead: Declaration.BulkheadOptions | undefined
   readonly rateLimit: Declaration.RateLimitOptions | undefined
+  readonly shed: Declaration.ShedOptions | undefined
   readonly hedge: Declaration.HedgeOptions | undefined
   readonly fallback: Readonly<Record<string, ((error: any) => Effect.Effect<any, never, any>) | undefined>> | undefined
 }
@@ -108,13 +109,14 @@ export const make = (name: string, options: any): Declared => {
     deadline,
     attemptTimeout: Math.min(attemptTimeout, deadline),
     lane: given.lane ?? "report",
-    priority: given.priority ?? 0,
+    priority: given.priority,
     maxRows: given.maxRows,
     writes: given.writes,
     retry: options.retry === undefined ? undefined : retryOf(options.retry, millis, whole),
     breaker: given.breaker,
     bulkhead: given.bulkhead,
     rateLimit: given.rateLimit,
+    shed: given.shed,
     hedge: given.hedge,
     fallback: given.fallback
   }
@@ -153,7 +155,9 @@ export const errors = (declared: Declared): ReadonlyMap<string, Schema.Top> => {
     AcquireTimeout: ReportError.AcquireTimeout,
     DeadlineExceeded: ReportError.DeadlineExceeded,
     CircuitOpen: declared.breaker !== undefined && ReportError.CircuitOpen,
-    Overloaded: (declared.bulkhead !== undefined || declared.rateLimit !== undefined) && ReportError.Overloaded,
+    Overloaded:
+      (declared.bulkhead !== undefined || declared.rateLimit !== undefined || declared.shed !== undefined) &&
+      ReportError.Overloaded,
     OutcomeUnknown: declared.writes !== undefined && ReportError.OutcomeUnknown
   }
   const handled = declared.fallback ?? {}

@@ -97,6 +97,7 @@ const orderOf = (declared: Declared): ReadonlyArray<string> =>
     declared.fallback !== undefined && "fallback",
     "deadline",
     declared.rateLimit !== undefined && "rate limit",
+    declared.shed !== undefined && "shedding",
     declared.retry !== undefined && "retry with budget",
     declared.hedge !== undefined && "hedge",
     declared.breaker !== undefined && "breaker per node",

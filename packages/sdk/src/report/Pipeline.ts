@@ -1,8 +1,8 @@
 /**
  * The way of one call, in the order in which it happens:
  *
- * `span and metrics > fallback > deadline > rate limit > retry with budget > hedge > breaker (per node) > bulkhead and
- * lane > attempt timeout > statement > decode`
+ * `span and metrics > fallback > deadline > rate limit and shedding > retry with budget > hedge > breaker (per node) >
+ * bulkhead and lane > attempt timeout > injected fault > statement > decode`
  *
  * Freshness and coalescing have their place between the fallback and the deadline. What a report does not declare, its
  * call does not pass through.
@@ -10,14 +10,17 @@
 import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
+import * as Caller from "../policy/Caller.ts"
 import * as Deadline from "../policy/Deadline.ts"
-import type { Session } from "../pool/Session.ts"
+import * as FaultInjection from "../policy/FaultInjection.ts"
 import type { ReportResult, Source } from "../ReportResult.ts"
 import * as Telemetry from "../Telemetry.ts"
+import type { Node } from "../topology/Node.ts"
 import { binder, type Bound, compile, type Compiled, serverTimeout, tell, tellLate } from "./Bound.ts"
 import type { Declared } from "./Declared.ts"
 import * as Meter from "./Meter.ts"
 import * as ParamsCodec from "./ParamsCodec.ts"
+import type * as Policies from "./Policies.ts"
 import * as RowCodec from "./RowCodec.ts"
 
 type Result = ReportResult<any>
@@ -33,12 +36,14 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Res
     { attributes: { [Telemetry.attributes.report]: name, [Telemetry.attributes.lane]: lane } },
     { captureStackTrace: false }
   )
+  const attemptSpan = Effect.withSpan(Telemetry.attemptSpan(name), undefined, { captureStackTrace: false })
   const request = { lane, name, priority }
-  const statementOptions = { timeout: serverTimeout(declared) }
+  const onBehalf = caller(priority)
+  const statementOptions = { timeout: serverTimeout(declared), maxRows }
 
   const call = (input: unknown): Effect.Effect<Result, any, any> => {
     const answered = fallback === undefined ? live(input) : Effect.catch(live(input), fallen)
-    return span(measure(answered))
+    return span(measure(onBehalf(answered)))
   }
 
   const live = (input: unknown): Effect.Effect<Result, any, any> =>
@@ -51,35 +56,56 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Res
     )
 
   const withinDeadline = (bound: Bound, statement: Compiled): Effect.Effect<Result, any, any> => {
-    const { deadline, retry } = bound.policies
+    const { deadline, rateLimit, retry, shed } = bound.policies
+    const tried: Array<string> = []
     const attempts =
-      retry === undefined ? attempt(bound, statement, 1) : retry.run(({ number }) => attempt(bound, statement, number))
-    const answered = deadline(Effect.mapError(attempts, (error) => tell(bound, error)))
+      retry === undefined
+        ? hedged(bound, statement, 1, tried)
+        : retry.run(({ number }) => hedged(bound, statement, number, tried))
+    const kept = shed === undefined ? attempts : shed.run(attempts)
+    const limited = rateLimit === undefined ? kept : rateLimit.run(kept)
+    const answered = deadline(Effect.mapError(limited, (error) => tell(bound, error, tried.length)))
     return writes === undefined ? answered : Effect.mapError(answered, (error) => tellLate(bound, error))
   }
 
-  /** One attempt on one node. */
-  const attempt = (bound: Bound, statement: Compiled, number: number) => {
-    const { breaker, bulkhead } = bound.policies
-    const node = bound.role.nodes[0]!
-    const answered = Effect.flatMap(leased(bound, statement), ({ rows }) => {
-      const truncated = maxRows !== undefined && rows.length > maxRows
-      return Effect.flatMap(decode(truncated ? rows.slice(0, maxRows) : rows), (decoded) =>
-        result(decoded, "live", node.name, number, truncated)
-      )
-    })
-    const admitted = bulkhead === undefined ? answered : bulkhead.withPermit(answered)
-    return breaker === undefined ? admitted : breaker.protect(admitted, node.name)
+  /** `tried` are the nodes that this call has been to: a retry and a hedge go elsewhere first. */
+  const hedged = (bound: Bound, statement: Compiled, number: number, tried: Array<string>) => {
+    const { hedge } = bound.policies
+    if (hedge === undefined || bound.role.nodes.length < 2) return attempt(bound, statement, number, tried, "live")
+    return hedge.run(
+      (candidate) => attempt(bound, statement, number, tried, candidate === 0 ? "live" : "hedge"),
+      bound.role.nodes.length
+    )
   }
 
+  /** One attempt on one node. */
+  const attempt = (
+    bound: Bound,
+    statement: Compiled,
+    number: number,
+    tried: Array<string>,
+    source: Source
+  ): Effect.Effect<Result, Policies.AttemptError, any> =>
+    attemptSpan(
+      Effect.flatMap(bound.role.route(tried), (node) => {
+        tried.push(node.name)
+        const { breaker, bulkhead } = bound.policies
+        const answered = Effect.flatMap(leased(bound, node, statement), ({ rows, truncated }) =>
+          Effect.flatMap(decode(rows), (decoded) => result(decoded, source, node.name, number, truncated))
+        )
+        const admitted = bulkhead === undefined ? answered : bulkhead.withPermit(answered)
+        return breaker === undefined ? admitted : breaker.protect(admitted, node.name)
+      })
+    )
+
   /** The time in the lane's queue is not the attempt's: its timeout begins with the lease. */
-  const leased = (bound: Bound, statement: Compiled) => {
+  const leased = (bound: Bound, node: Node, statement: Compiled) => {
     const { attemptTimeout } = bound.policies
     return Effect.withFiber((fiber) => {
       Deadline.enterOf(fiber, "acquire")
-      return bound.role.nodes[0]!.pool.use(request, (session: Session) => {
-        Deadline.enterOf(fiber, "attempt")
-        const answer = session.query(statement.sql, statement.params, statementOptions)
+      return node.pool.use(request, (session) => {
+        if (attemptTimeout === undefined) Deadline.beginAttemptOf(fiber)
+        const answer = FaultInjection.inject(session.query(statement.sql, statement.params, statementOptions), name)
         return attemptTimeout === undefined ? answer : attemptTimeout(answer)
       })
     })
@@ -94,6 +120,16 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Res
 
   return call
 }
+
+/** The report's priority is that of its caller, unless the caller says otherwise. */
+const caller =
+  (priority: number | undefined) =>
+  <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    priority === undefined
+      ? self
+      : Effect.withFiber((fiber) =>
+          Effect.provideService(self, Caller.Current, { priority, ...fiber.getRef(Caller.Current) })
+        )
 
 const result = (
   rows: ReadonlyArray<unknown>,

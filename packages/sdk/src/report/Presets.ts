@@ -20,6 +20,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
+import * as Caller from "../policy/Caller.ts"
 
 /** Doubles from `first` to `most`, each a random part between half and all of it (finagle's equal jitter). */
 const openFor = (first: Duration.Input, most: Duration.Input) =>
@@ -32,7 +33,7 @@ const openFor = (first: Duration.Input, most: Duration.Input) =>
 /** A person waits for it. */
 export const interactive = {
   lane: "interactive",
-  priority: 20,
+  priority: Caller.priorities.interactive,
   deadline: "2 seconds",
   attemptTimeout: "1200 millis",
   retry: {
@@ -55,7 +56,7 @@ export const interactive = {
 /** The usual report: a page or a document. */
 export const report = {
   lane: "report",
-  priority: 10,
+  priority: Caller.priorities.report,
   deadline: "30 seconds",
   attemptTimeout: "12 seconds",
   retry: {
@@ -78,7 +79,7 @@ export const report = {
 /** An export or a nightly job: it may take long, and must not stand in anybody's way. */
 export const batch = {
   lane: "batch",
-  priority: 0,
+  priority: Caller.priorities.batch,
   deadline: "10 minutes",
   attemptTimeout: "4 minutes",
   retry: {

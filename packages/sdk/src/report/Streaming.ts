@@ -17,6 +17,7 @@ import * as Stream from "effect/Stream"
 import type * as Bulkhead from "../policy/Bulkhead.ts"
 import * as Deadline from "../policy/Deadline.ts"
 import type { Overloaded } from "../ReportError.ts"
+import type { Node } from "../topology/Node.ts"
 import type { StreamInfo } from "../ReportResult.ts"
 import { binder, type Bound, compile, type Compiled, serverTimeout, tell, tellLate } from "./Bound.ts"
 import type { Declared } from "./Declared.ts"
@@ -30,6 +31,7 @@ type Next = Effect.Effect<ReadonlyArray<any> | undefined, any, any>
 interface Opened {
   readonly first: ReadonlyArray<any> | undefined
   readonly next: Next
+  readonly node: string
 }
 
 export type OnEnd = (info: StreamInfo) => Effect.Effect<void, never, any>
@@ -51,43 +53,57 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
         const scope = yield* Effect.scope
         const { bulkhead, deadline, retry } = bound.policies
         if (bulkhead !== undefined) yield* permit(bulkhead, scope)
-        const open = attempt(bound, statement, scope)
-        const opened = yield* within(bound, retry === undefined ? open : retry.run(open))
+        const tried: Array<string> = []
+        const open = attempt(bound, statement, scope, tried)
+        const opened = yield* within(bound, retry === undefined ? open : retry.run(open), tried)
         return rowsOf(bound, opened, deadline, onEnd)
       })
     )
 
   /** What is told of a failure is the same in every phase of the stream. */
-  const within = <A>(bound: Bound, work: Effect.Effect<A, any, any>): Effect.Effect<A, any, any> =>
-    Effect.mapError(bound.policies.deadline(Effect.mapError(work, (error) => tell(bound, error))), (error) =>
-      tellLate(bound, error)
+  const within = <A>(
+    bound: Bound,
+    work: Effect.Effect<A, any, any>,
+    tried: ReadonlyArray<string>
+  ): Effect.Effect<A, any, any> =>
+    Effect.mapError(
+      bound.policies.deadline(Effect.mapError(work, (error) => tell(bound, error, tried.length))),
+      (error) => tellLate(bound, error)
     )
 
   /** Opens the stream up to its first chunk. An attempt that fails gives back its session before the next one begins. */
-  const attempt = (bound: Bound, statement: Compiled, scope: Scope.Scope): Effect.Effect<Opened, any, any> => {
-    const node = bound.role.nodes[0]!
-    const open = Effect.withFiber((fiber) => {
-      Deadline.enterOf(fiber, "acquire")
-      return Effect.flatMap(Scope.fork(scope), (own) =>
-        Effect.gen(function* () {
-          const session = yield* node.pool.acquire(request)
-          Deadline.enterOf(fiber, "attempt")
-          const pull = yield* Stream.toPull(session.stream(statement.sql, statement.params, statementOptions))
-          const next: Next = Pull.catchDone(pull, () => Effect.succeed(undefined))
-          return { first: yield* next, next }
-        }).pipe(
-          Effect.provideService(Scope.Scope, own),
-          Effect.onExit((exit) => (Exit.isSuccess(exit) ? Effect.void : Scope.close(own, exit)))
+  const attempt = (
+    bound: Bound,
+    statement: Compiled,
+    scope: Scope.Scope,
+    tried: Array<string>
+  ): Effect.Effect<Opened, any, any> => {
+    const open = (node: Node) =>
+      Effect.withFiber((fiber) => {
+        Deadline.enterOf(fiber, "acquire")
+        return Effect.flatMap(Scope.fork(scope), (own) =>
+          Effect.gen(function* () {
+            const session = yield* node.pool.acquire(request)
+            Deadline.enterOf(fiber, "attempt")
+            const pull = yield* Stream.toPull(session.stream(statement.sql, statement.params, statementOptions))
+            const next: Next = Pull.catchDone(pull, () => Effect.succeed(undefined))
+            return { first: yield* next, next, node: node.name }
+          }).pipe(
+            Effect.provideService(Scope.Scope, own),
+            Effect.onExit((exit) => (Exit.isSuccess(exit) ? Effect.void : Scope.close(own, exit)))
+          )
         )
-      )
-    })
+      })
     const { breaker } = bound.policies
-    return breaker === undefined ? open : breaker.protect(open, node.name)
+    return Effect.flatMap(bound.role.route(tried), (node) => {
+      tried.push(node.name)
+      return breaker === undefined ? open(node) : breaker.protect(open(node), node.name)
+    })
   }
 
   const rowsOf = (
     bound: Bound,
-    { first, next }: Opened,
+    { first, next, node }: Opened,
     deadline: Bound["policies"]["deadline"],
     onEnd: OnEnd | undefined
   ): Stream.Stream<any, any, any> => {
@@ -99,7 +115,7 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
         onEnd === undefined
           ? Effect.void
           : Effect.flatMap(Clock.currentTimeMillis, (now) =>
-              onEnd({ rows: seen, truncated, node: bound.role.nodes[0]!.name, asOf: DateTime.makeUnsafe(now) })
+              onEnd({ rows: seen, truncated, node, asOf: DateTime.makeUnsafe(now) })
             ),
         Cause.done()
       )
@@ -123,7 +139,7 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
         return decode(given, before) as Effect.Effect<any, any, any>
       })
     })
-    const advance: Next = Effect.suspend(() => deadline(Effect.mapError(next, (error) => tell(bound, error))))
+    const advance: Next = Effect.suspend(() => deadline(Effect.mapError(next, (error) => tell(bound, error, 1))))
     return Stream.fromPull(Effect.succeed(pull))
   }
 
