@@ -3,11 +3,12 @@
  * running initdb, and a primary with a replica that test files share, each with a database of its own
  * (`layerDatabase` in postgres.ts). Tests that mistreat a server make their own cluster.
  */
-import { PgCluster } from "@sluice/sdk/testing"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import type { TestProject } from "vitest/node"
+// By its path: vitest loads this file without the condition that leads to the sources, and nothing need be built.
+import * as PgCluster from "../../packages/sdk/src/testing/PgCluster.ts"
 
 declare module "vitest" {
   export interface ProvidedContext {

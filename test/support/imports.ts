@@ -29,8 +29,6 @@ const rooms: ReadonlyArray<Room> = [
   },
   { name: "policy", files: ["policy/"], downstream: ["leaf"] },
   { name: "session", files: ["pool/Session.ts", "pool/Poolable.ts", "pool/session/"], downstream: ["leaf"] },
-  // Stands in for the pool until Database is built over it.
-  { name: "database", files: ["pool/DriverPool.ts"], downstream: ["topology"] },
   { name: "pool", files: ["pool/"], downstream: ["session"] },
   { name: "topology", files: ["topology/"], downstream: ["pool"] },
   { name: "database", files: ["Database.ts", "DatabaseConfig.ts", "database/"], downstream: ["topology"] },
@@ -51,13 +49,16 @@ const rooms: ReadonlyArray<Room> = [
 /** Only these files touch the driver and the socket. */
 const driver = {
   modules: ["@effect/sql-pg", "node:net", "node:tls"],
-  files: ["pool/Session.ts", "pool/session/", "pool/SqlClients.ts", "pool/DriverPool.ts", "testing/"]
+  files: ["pool/Session.ts", "pool/session/", "pool/SqlClients.ts", "testing/"]
 }
 
 /** Modules without a stable export may change in a minor release of Effect: each is let in where it is needed. */
 const unstable: ReadonlyArray<{ readonly module: string; readonly files: ReadonlyArray<string> }> = [
-  { module: "effect/sql/", files: ["PgFailure.ts", "pool/", "Database.ts", "Report.ts", "report/", "pg/", "testing/"] },
-  { module: "effect/reactivity/", files: ["pool/SqlClients.ts", "pool/DriverPool.ts", "testing/"] },
+  {
+    module: "effect/sql/",
+    files: ["PgFailure.ts", "pool/", "topology/", "Database.ts", "Report.ts", "report/", "pg/", "testing/"]
+  },
+  { module: "effect/reactivity/", files: ["pool/SqlClients.ts", "testing/"] },
   { module: "effect/http/", files: ["http/", "mcp/"] },
   { module: "effect/http-api/", files: ["http/"] },
   { module: "effect/ai/", files: ["mcp/"] },

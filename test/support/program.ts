@@ -1,5 +1,5 @@
 /** Runs one of `test/support/programs` in a Node of its own, from the sources. */
-import { spawn, type ChildProcess, type SpawnOptions } from "node:child_process"
+import { spawn, spawnSync, type ChildProcess, type SpawnOptions } from "node:child_process"
 import * as path from "node:path"
 import { fileURLToPath } from "node:url"
 
@@ -46,3 +46,14 @@ export const runProgram = (name: string, args: ReadonlyArray<string> = [], optio
 
 /** Somebody who is not root, for tests that run as root. */
 export const nobody = { uid: 65_534, gid: 65_534 }
+
+/**
+ * Whether we are root and can run programs as nobody: Node and the sources may lie where only root can go (an npx cache,
+ * a checkout under /root). An ordinary user has no need of it.
+ */
+export const canBeNobody =
+  process.getuid?.() === 0 &&
+  spawnSync(process.execPath, ["-e", "fs.readFileSync(process.argv[1])", path.join(repository, "package.json")], {
+    ...nobody,
+    cwd: "/"
+  }).status === 0

@@ -4,8 +4,8 @@ import { ConnectionError, SqlError, UnknownError } from "effect/sql/SqlError"
 import * as PgFailure from "../../packages/sdk/src/PgFailure.ts"
 import { knownCodes } from "./policy/sqlstates.ts"
 
-const retries = ["never", "same", "fresh-session", "after-delay", "other-node"]
-const outcomes = ["not-sent", "not-applied", "unknown", "applied"]
+const retries = new Set(["never", "same", "fresh-session", "after-delay", "other-node"])
+const outcomes = new Set(["not-sent", "not-applied", "unknown", "applied"])
 
 const every = <A>(values: ReadonlyArray<A>): ReadonlyArray<A | undefined> => [undefined, ...values]
 
@@ -33,20 +33,24 @@ function* combinations(): Generator<PgFailure.LocalFacts> {
   }
 }
 
+const breakers = new Set(["failure", "ignored", "success"])
+const sessions = new Set(["keep", "reset", "drop"])
+
 const checkTotal = (input: PgFailure.Input): void => {
   const failure = PgFailure.classify(input)
-  const at = JSON.stringify(input)
-  assert.include(retries, failure.retry, at)
-  assert.include(retries, failure.write, at)
-  assert.include(outcomes, failure.outcome, at)
-  assert.include(["failure", "ignored", "success"], failure.breaker, at)
-  assert.include(["keep", "reset", "drop"], failure.session, at)
-  // A write is never more repeatable than a read, and never repeated when it may have been applied.
-  if (failure.write !== "never") {
-    assert.include(["not-sent", "not-applied"], failure.outcome, at)
-    assert.notStrictEqual(failure.retry, "never", at)
+  const check = (holds: boolean, rule: string): void => {
+    if (!holds) assert.fail(`${rule}: ${JSON.stringify(input)} gives ${JSON.stringify(failure)}`)
   }
-  if (input.severity === "FATAL" || input.severity === "PANIC") assert.strictEqual(failure.session, "drop", at)
+  check(retries.has(failure.retry) && retries.has(failure.write), "retry")
+  check(outcomes.has(failure.outcome), "outcome")
+  check(breakers.has(failure.breaker), "breaker")
+  check(sessions.has(failure.session), "session")
+  if (failure.write !== "never") {
+    check(failure.outcome === "not-sent" || failure.outcome === "not-applied", "a write that may have been applied")
+    check(failure.retry !== "never", "a write is never more repeatable than a read")
+  }
+  check(input.severity !== "FATAL" || failure.session === "drop", "a fatal error ends the session")
+  check(input.severity !== "PANIC" || failure.session === "drop", "a panic ends the session")
 }
 
 describe("PgFailure.classify is total", () => {
@@ -57,7 +61,7 @@ describe("PgFailure.classify is total", () => {
       for (const severity of every(["ERROR", "FATAL", "PANIC"])) {
         checkTotal({ sqlState: code, severity })
         // All combinations for all codes would be minutes; a different slice for each code covers them all.
-        for (let index = turn++ % 997; index < facts.length; index += 997) {
+        for (let index = turn++ % 97; index < facts.length; index += 97) {
           checkTotal({ sqlState: code, severity, ...facts[index] })
         }
       }
@@ -120,7 +124,8 @@ const table: ReadonlyArray<Row> = [
       write: "never",
       breaker: "failure",
       session: "drop",
-      outcome: "unknown"
+      outcome: "unknown",
+      immediate: true
     }
   ],
   [

@@ -25,7 +25,7 @@ import type * as SqlClient from "effect/sql/SqlClient"
 import * as DatabaseConfig from "./DatabaseConfig.ts"
 import { type Options, type Resolved, resolve } from "./DatabaseOptions.ts"
 import * as SqlClients from "./pool/SqlClients.ts"
-import type { DatabaseUnavailable, InvalidConfiguration } from "./ReportError.ts"
+import type { DatabaseUnavailable, InvalidConfiguration, ReplicaTooStale } from "./ReportError.ts"
 import * as Node from "./topology/Node.ts"
 
 /** Why a role's layer cannot be built. */
@@ -45,6 +45,8 @@ export interface RoleService {
   /** The options in force, checked and filled in. */
   readonly options: Resolved
   readonly nodes: ReadonlyArray<Node.Node>
+  /** The node that serves an attempt. Those that the call has tried go last. */
+  readonly route: (tried: ReadonlyArray<string>) => Effect.Effect<Node.Node, DatabaseUnavailable | ReplicaTooStale>
   /** Effect's client over the pool of this role: statements, transactions, streams, `listen` and `notify`. */
   readonly sql: PgClient
 }
@@ -159,5 +161,5 @@ const makeRole = Effect.fnUntraced(function* (
       pooler: options.pooler === "transaction" ? "transaction" : undefined
     }
   )
-  return { database, role, name, options, nodes: [node], sql }
+  return { database, role, name, options, nodes: [node], route: () => Effect.succeed(node), sql }
 })

@@ -92,6 +92,8 @@ export interface Rule {
   readonly retries?: number | undefined
   /** Milliseconds to wait at the least. Presets scale it (250 ms, 1 s, 5 s). */
   readonly delayFloorMillis?: number | undefined
+  /** The first retry of a call need not wait: a lost session says little about the server. */
+  readonly immediate?: boolean | undefined
   /** `other`: prefer another node. `primary`: only the primary will do. */
   readonly reroute?: "other" | "primary" | undefined
   /** From this retry on the primary is the better choice (conflicts with recovery recur on a standby). */
@@ -148,6 +150,7 @@ export interface PgFailure {
   readonly session: "keep" | "reset" | "drop"
   readonly retries: number | undefined
   readonly delayFloorMillis: number | undefined
+  readonly immediate: boolean
   readonly reroute: "other" | "primary" | undefined
   readonly primaryAfter: number | undefined
   readonly probe: boolean
@@ -172,7 +175,10 @@ const unreachable = rule("Unreachable", "fresh-session", "fresh-session", "failu
   probe: true
 })
 const tlsRejected = rule("TlsRejected", "never", "never", "failure", "drop", { alarm: true })
-const connectionLost = rule("ConnectionLost", "fresh-session", "never", "failure", "drop", { probe: true })
+const connectionLost = rule("ConnectionLost", "fresh-session", "never", "failure", "drop", {
+  immediate: true,
+  probe: true
+})
 const outcomeLost = rule("OutcomeUnknown", "fresh-session", "never", "failure", "drop", { outcomeUnknown: true })
 const protocol = rule("ProtocolViolation", "never", "never", "failure", "drop", { alarm: true })
 const shutdown = rule("Shutdown", "fresh-session", "unless-commit", "failure", "drop", {
@@ -385,6 +391,7 @@ export const classify = (input: Input, overrides?: Overrides): PgFailure => {
     session: isFatal(input.severity) || input.phase === "connect" ? "drop" : found.session,
     retries: found.retries,
     delayFloorMillis: found.delayFloorMillis,
+    immediate: found.immediate === true,
     reroute: found.reroute,
     primaryAfter: found.primaryAfter,
     probe: found.probe === true,

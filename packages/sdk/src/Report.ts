@@ -33,8 +33,14 @@ import type * as Stream from "effect/Stream"
 import type { RoleService } from "./Database.ts"
 import type * as Declaration from "./report/Declaration.ts"
 import * as Declared from "./report/Declared.ts"
+import * as Explain from "./report/Explain.ts"
 import * as Pipeline from "./report/Pipeline.ts"
-import type { ReportResult } from "./ReportResult.ts"
+import * as Streaming from "./report/Streaming.ts"
+import type { ReportResult, StreamInfo } from "./ReportResult.ts"
+
+export { sqlErrorOf } from "./report/Failure.ts"
+export type { Explanation } from "./report/Explain.ts"
+export * as presets from "./report/Presets.ts"
 
 const TypeId = "~@sluice/sdk/Report"
 
@@ -54,11 +60,13 @@ export interface Report<
   out Params extends Schema.Top,
   out Row extends Schema.Top,
   out Error extends Schema.Top,
-  out Requires
+  out Requires,
+  out RoleId = unknown
 > extends Pipeable {
   readonly [TypeId]: typeof TypeId
   readonly "~Error": Error
   readonly "~Requires": Requires
+  readonly "~Role": RoleId
   readonly name: Name
   readonly params: Params
   readonly row: Row
@@ -82,11 +90,15 @@ export interface Report<
     Error["Type"],
     Requires | Params["EncodingServices"] | Row["DecodingServices"]
   >
-  /** The rows in chunks, with backpressure to the socket, on one session. */
-  stream(
-    params: Params["~type.make.in"]
-  ): Stream.Stream<Row["Type"], Error["Type"], Requires | Params["EncodingServices"] | Row["DecodingServices"]>
-  annotate<I, S>(key: Context.Key<I, S>, value: NoInfer<S>): Report<Name, Params, Row, Error, Requires>
+  /**
+   * The rows in chunks, with backpressure to the socket, on one session. The deadline holds for the first rows and for
+   * each chunk that is asked for. `onEnd` is told at the end, when nothing failed, whether `maxRows` cut it.
+   */
+  stream<R2 = never>(
+    params: Params["~type.make.in"],
+    onEnd?: (info: StreamInfo) => Effect.Effect<void, never, R2>
+  ): Stream.Stream<Row["Type"], Error["Type"], Requires | Params["EncodingServices"] | Row["DecodingServices"] | R2>
+  annotate<I, S>(key: Context.Key<I, S>, value: NoInfer<S>): Report<Name, Params, Row, Error, Requires, RoleId>
 }
 
 /** Any report, for code that handles many. */
@@ -94,6 +106,7 @@ export interface Any {
   readonly [TypeId]: typeof TypeId
   readonly "~Error": Schema.Top
   readonly "~Requires": unknown
+  readonly "~Role": unknown
   readonly name: string
   readonly params: Schema.Top
   readonly row: Schema.Top
@@ -102,7 +115,7 @@ export interface Any {
   readonly annotations: Context.Context<never>
   run(params: any): Effect.Effect<any, any, any>
   runWithInfo(params: any): Effect.Effect<any, any, any>
-  stream(params: any): Stream.Stream<any, any, any>
+  stream(params: any, onEnd?: (info: StreamInfo) => Effect.Effect<void, never, any>): Stream.Stream<any, any, any>
 }
 
 /**
@@ -120,6 +133,7 @@ export const make = <
   Breaker extends Declaration.BreakerOptions | undefined = undefined,
   Bulkhead extends Declaration.BulkheadOptions | undefined = undefined,
   RateLimit extends Declaration.RateLimitOptions | undefined = undefined,
+  Shed extends Declaration.ShedOptions | undefined = undefined,
   Hedge extends Declaration.HedgeOptions | undefined = undefined,
   Write extends Declaration.Writes | undefined = undefined,
   Handled extends object = {}
@@ -143,7 +157,7 @@ export const make = <
     readonly attemptTimeout?: Duration.Input | undefined
     /** The share of the pool it runs in. Default `"report"`. */
     readonly lane?: string | undefined
-    /** Who is served first in the pool and in the bulkhead; higher is sooner. Default 0. */
+    /** Who is served first in the pool and in the bulkhead, and shed last; higher is sooner. Default: the lane's. */
     readonly priority?: number | undefined
     /** Rows at most; what lies beyond is cut and `truncated` says so. Default: no limit. */
     readonly maxRows?: number | undefined
@@ -157,11 +171,13 @@ export const make = <
     readonly bulkhead?: Bulkhead
     /** Bounds how many begin in a time; adds `Overloaded`. Default: none. */
     readonly rateLimit?: RateLimit
+    /** Refuses at the door what could not be served anyway; adds `Overloaded`. Default: none. */
+    readonly shed?: Shed
     /** A second attempt on another node. Default: none. Reports that write cannot have one. */
     readonly hedge?: [Write] extends [undefined] ? Hedge : undefined
     /** Rows in place of an error, by the error's tag. Exactly the tags that are named here leave the type. */
     readonly fallback?: Declaration.Fallback<
-      Declaration.Failures<Breaker, Bulkhead, RateLimit, Write>,
+      Declaration.Failures<Breaker, Bulkhead, RateLimit, Shed, Write>,
       Declaration.ToSchema<Row>["Type"],
       Handled
     >
@@ -170,23 +186,34 @@ export const make = <
   Name,
   Declaration.ToSchema<Params>,
   Declaration.ToSchema<Row>,
-  Declaration.AfterFallback<Declaration.Failures<Breaker, Bulkhead, RateLimit, Write>, Handled>,
-  RoleId | QueryR | Declaration.RetryServices<Retry> | Handled[keyof Handled]
+  Declaration.AfterFallback<Declaration.Failures<Breaker, Bulkhead, RateLimit, Shed, Write>, Handled>,
+  RoleId | QueryR | Declaration.RetryServices<Retry> | Handled[keyof Handled],
+  RoleId
 > => {
   const declared = Declared.make(name, options)
-  const pipeline = Pipeline.make(declared)
+  const call = Pipeline.make(declared)
   return makeProto({
     name,
     params: declared.params,
     row: declared.row,
-    errors: Declared.errors(declared),
+    errors: new Set(Declared.errors(declared).values()),
     declared,
     annotations: Context.empty(),
-    runWithInfo: pipeline.run,
-    run: (input: unknown) => Effect.map(pipeline.run(input), rowsOf),
-    stream: pipeline.stream
+    runWithInfo: call,
+    run: (input: unknown) => Effect.map(call(input), rowsOf),
+    stream: Streaming.make(declared)
   })
 }
+
+/** What a report can cost at worst and how it may fail, from its declaration alone: as data. */
+export const explain = (report: Any): Explain.Explanation =>
+  Explain.explain(report.declared, Declared.errors(report.declared).keys())
+
+/** {@link explain} for a terminal. */
+export const explainText = (report: Any): string => Explain.toText(explain(report))
+
+/** {@link explain} as Markdown, for a catalogue. */
+export const explainMarkdown = (report: Any): string => Explain.toMarkdown(explain(report))
 
 const rowsOf = (result: ReportResult<unknown>): ReadonlyArray<unknown> => result.rows
 

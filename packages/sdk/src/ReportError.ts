@@ -106,6 +106,20 @@ export class InvalidConfiguration extends Schema.TaggedError<InvalidConfiguratio
   }
 }
 
+/** Declarations that cannot hold together, found when the layer of their group is built. All of them, each with its cure. */
+export class InvalidDeclarations extends Schema.TaggedError<InvalidDeclarations>("@sluice/sdk/InvalidDeclarations")(
+  "InvalidDeclarations",
+  {
+    group: Schema.String,
+    issues: Schema.Array(Schema.Struct({ subject: Schema.String, problem: Schema.String, cure: Schema.String }))
+  },
+  { httpApiStatus: 500 }
+) {
+  override get message(): string {
+    return `${this.group}: ${this.issues.map(({ cure, problem, subject }) => `${subject}: ${problem}; ${cure}`).join(". ")}`
+  }
+}
+
 /** The counts of a pool at one instant. */
 export const PoolCounts = Schema.Struct({
   idle: Schema.Int,

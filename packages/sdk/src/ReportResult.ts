@@ -21,3 +21,13 @@ export interface ReportResult<out Row> {
   /** `true`: more rows exist than `maxRows` let through. The rows contain data only. */
   readonly truncated: boolean
 }
+
+/** What is known of a stream when it has ended. */
+export interface StreamInfo {
+  /** Rows that were given. */
+  readonly rows: number
+  /** `true`: more rows exist than `maxRows` let through. */
+  readonly truncated: boolean
+  readonly node: string
+  readonly asOf: DateTime.Utc
+}

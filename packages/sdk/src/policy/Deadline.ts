@@ -213,6 +213,15 @@ export const enterOf = (fiber: Fiber.Fiber<unknown, unknown>, phase: Phase): voi
   progress.inner = undefined
 }
 
+/** Notes that an attempt begins, where no {@link attempt} does it. */
+export const beginAttemptOf = (fiber: Fiber.Fiber<unknown, unknown>): void => {
+  const progress = fiber.getRef(Current)?.progress
+  if (progress === undefined) return
+  progress.attempts++
+  progress.phase = "attempt"
+  progress.inner = undefined
+}
+
 /** Notes what the call waits for from now on. */
 export const enter = (phase: Phase): Effect.Effect<void> => Effect.withFiberSucceed((fiber) => enterOf(fiber, phase))
 

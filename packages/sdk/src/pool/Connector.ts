@@ -78,6 +78,8 @@ export class Connector<S extends Poolable> {
   downSince: number | undefined
   nextAttemptAt = 0
   permanent = false
+  /** Sessions died right after their start: connecting is no proof that the node is back, one that lives on is. */
+  unproven = false
   lastError: LastError | undefined
   reason: DatabaseUnavailable["reason"] = "unreachable"
   private running = 0
@@ -102,9 +104,7 @@ export class Connector<S extends Poolable> {
       this.port.wakeAt(this.nextAttemptAt)
       return false
     }
-    if (this.running >= (this.failures > 0 ? 1 : this.settings.connectConcurrency)) {
-      if (!this.giveWay(home, now)) return false
-    }
+    if (this.running >= (this.failures > 0 ? 1 : this.settings.connectConcurrency)) return false
     const attempt: Attempt<S> = {
       home,
       startedAt: now,
@@ -128,20 +128,16 @@ export class Connector<S extends Poolable> {
     return true
   }
 
-  /** An attempt that has run for longer than `connectPatience` makes room for a fresh one, and may still succeed. */
-  private giveWay(home: Compartment<S>, now: number): boolean {
-    if (this.overdue >= this.settings.connectConcurrency || home.away >= home.drainBudget) return false
+  /** For those who wait: attempts that have run for longer than `connectPatience` make room for fresh ones. They may still succeed. */
+  giveWay(home: Compartment<S>, now: number): void {
     for (const attempt of this.attempts) {
-      if (attempt.state !== "running") continue
+      if (attempt.state !== "running" || attempt.home !== home) continue
       const patience = attempt.startedAt + this.settings.connectPatience
-      if (patience > now || attempt.home !== home) {
-        this.port.wakeAt(Math.max(patience, now + 1))
-        return false
+      if (patience > now) this.port.wakeAt(patience)
+      else if (this.overdue < this.settings.connectConcurrency && home.away < home.drainBudget) {
+        this.leavePlace(attempt, "overdue")
       }
-      this.leavePlace(attempt, "overdue")
-      return true
     }
-    return false
   }
 
   /** Gives up the newest attempt of `home`, because a session came back that nobody counted on. */
@@ -218,6 +214,8 @@ export class Connector<S extends Poolable> {
 
   /** A session that dies before it ever served anybody is a failed connect too: without this, a loop without a pause. */
   stillborn(error: SqlError, startedAt: number): void {
+    this.unproven = true
+    this.nextAttemptAt = Math.max(this.nextAttemptAt, this.port.now() + 1)
     this.port.defer(() => {
       this.port.fork(
         Effect.map(this.backoff.next(this.port.now(), error), (pause) => this.noteFailure(error, startedAt, pause))
@@ -247,6 +245,7 @@ export class Connector<S extends Poolable> {
   /** The node answers. Gives the milliseconds that it was down. */
   succeeded(now: number): number | undefined {
     const downMillis = this.downSince === undefined ? undefined : now - this.downSince
+    this.unproven = false
     this.failures = 0
     this.downSince = undefined
     this.nextAttemptAt = 0

@@ -3,7 +3,7 @@
  */
 import type { Compartment, Entry } from "./Entry.ts"
 import type { Poolable } from "./Poolable.ts"
-import type { PoolCore } from "./PoolCore.ts"
+import { type PoolCore, provenMillis } from "./PoolCore.ts"
 import * as Report from "./PoolReport.ts"
 
 export class Housekeeper<S extends Poolable> {
@@ -30,6 +30,7 @@ export class Housekeeper<S extends Poolable> {
         this.keepAlive(home, now)
       }
       this.findLeaks(now)
+      if (core.connector.unproven && this.proven(now)) core.nodeAnswers(now)
     }
     core.alarm.set(this.nextRound)
   }
@@ -73,6 +74,11 @@ export class Housekeeper<S extends Poolable> {
     for (const entry of home.idle.slice()) {
       if (now - entry.aliveAt >= core.settings.keepalive) core.validate(entry)
     }
+  }
+
+  private proven(now: number): boolean {
+    for (const entry of this.core.sessions) if (now - entry.openedAt >= provenMillis) return true
+    return false
   }
 
   private findLeaks(now: number): void {

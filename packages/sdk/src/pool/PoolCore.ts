@@ -25,6 +25,9 @@ import { controlLane, type PoolOptions, type Settings } from "./PoolOptions.ts"
 import * as Report from "./PoolReport.ts"
 import { type AcquireError, Deadlines, Ticket } from "./Waiters.ts"
 
+/** A session that lives this long shows that the node is up. */
+export const provenMillis = 1_000
+
 export interface Ports {
   readonly clock: Clock.Clock
   readonly random: Random.Random
@@ -336,6 +339,7 @@ export class PoolCore<S extends Poolable> {
         if (entry === undefined) break
         this.handOver(ticket, entry, now)
       }
+      if (demand(home) > home.preparing) this.connector.giveWay(home, now)
       let need = demand(home) - home.preparing - home.connecting
       // What is idle now has been silent for too long. Asking it is cheaper than a connect.
       while (need > 0 && home.idle.length > 0) {
@@ -376,7 +380,8 @@ export class PoolCore<S extends Poolable> {
       return this.retire(entry, "closing")
     if (entry.epoch < this.epoch) return this.retire(entry, "evicted")
     if (now >= entry.expiresAt) return this.retire(entry, "lifetime")
-    if (!this.hasPlace(entry)) return this.retire(entry, "surplus")
+    // A session that is there is worth more than one that is on its way.
+    while (!this.hasPlace(entry)) if (!this.connector.cancelNewest(home)) return this.retire(entry, "surplus")
     if (session.busy) return this.drain(entry)
     if (!session.clean) return this.restore(entry)
     if (entry.generation !== this.generation) return this.validate(entry)
@@ -393,19 +398,23 @@ export class PoolCore<S extends Poolable> {
 
   private connected(attempt: Attempt<S>, session: S): void {
     const now = this.now()
-    const downMillis = this.connector.succeeded(now)
+    if (!this.connector.unproven) this.nodeAnswers(now)
     this.counters.connects++
     const { lifetimeJitter, maxLifetime } = this.settings
     const lifetime = maxLifetime * (1 - lifetimeJitter * this.ports.random.nextDoubleUnsafe())
     const entry = new Entry(session, attempt.home, now, now + lifetime, attempt.generation, attempt.epoch)
     this.sessions.add(entry)
     this.emit({ _tag: "SessionOpened", session: session.id, connectMillis: now - attempt.startedAt })
-    if (downMillis !== undefined) this.emit({ _tag: "Up", downMillis })
     this.settle(entry)
     session.onDeath((cause) => this.died(entry, cause))
     this.pumpAll()
     this.onChange?.("connected")
     this.flush()
+  }
+
+  nodeAnswers(now: number): void {
+    const downMillis = this.connector.succeeded(now)
+    if (downMillis !== undefined) this.emit({ _tag: "Up", downMillis })
   }
 
   private connectFailed(kind: "transient" | "permanent", error: SqlError): void {
@@ -435,7 +444,7 @@ export class PoolCore<S extends Poolable> {
   private died(entry: Entry<S>, cause: SqlError): void {
     if (entry.state === "gone" || entry.state === "away") return
     const now = this.now()
-    if (entry.uses === 0 && now - entry.openedAt < 1_000) this.connector.stillborn(cause, entry.openedAt)
+    if (entry.uses === 0 && now - entry.openedAt < provenMillis) this.connector.stillborn(cause, entry.openedAt)
     if (entry.state === "idle") this.discard(entry, "died", cause)
     this.moveGeneration(entry.generation, "corpse")
     this.pumpAll()
@@ -568,8 +577,6 @@ export class PoolCore<S extends Poolable> {
       }
       this.counters.drained++
       entry.idleSince = entry.aliveAt = this.now()
-      // Its place was promised to a connect that is not needed any more.
-      if (!this.hasPlace(entry) && this.state === "open") this.connector.cancelNewest(home)
       this.settle(entry)
     })
   }

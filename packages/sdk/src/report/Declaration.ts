@@ -66,7 +66,8 @@ export interface BreakerOptions {
 
 /** How many calls may be with the database at once, and how many may wait for that. */
 export interface BulkheadOptions {
-  readonly permits: number
+  /** A number, or a share of the pool's sessions (at least one). */
+  readonly permits: number | { readonly ofPool: number }
   /** Callers that may wait. Default: twice the permits. */
   readonly queue?: number | undefined
   /** The longest a caller waits. Default: its deadline. */
@@ -75,14 +76,33 @@ export interface BulkheadOptions {
 
 /** How many calls may begin in a time. */
 export interface RateLimitOptions {
+  /** Calls per `window`. */
   readonly limit: number
   readonly window: Duration.Input
+  /** A limit for each tenant (`Caller`). Default: one for all. */
+  readonly perTenant?: boolean | undefined
+  /** Waits this long for its turn, and never beyond the deadline. Default 0: refuses at once. */
+  readonly maxWait?: Duration.Input | undefined
+}
+
+/** Refuses at the door what could not be served anyway, the lowest priority first (SRE book, chapter 21). */
+export interface ShedOptions {
+  /** Requests per accepted one before anything is refused. Default 2 (SRE). */
+  readonly k?: number | undefined
+  /** Must be longer than the longest call. Default 2 minutes (SRE). */
+  readonly window?: Duration.Input | undefined
+  /** Requests in the window below which nothing is refused. Default 20. */
+  readonly minimumCalls?: number | undefined
+  /** Only tells, as policy events, what it would refuse. Default `false`. */
+  readonly dark?: boolean | undefined
 }
 
 /** A second attempt on another node, when the first takes unusually long. */
 export interface HedgeOptions {
   /** How long to wait before it: a duration, or a percentile (0 to 1) of what calls took lately. Default: 0.95. */
   readonly after?: Duration.Input | { readonly percentile: number } | undefined
+  /** Extra attempts, shared with the retry's if that is the same object. Default: the retry's budget, else 5 % of the calls. */
+  readonly budget?: BudgetOptions | undefined
 }
 
 /** What a write may suffer. `idempotent`: repeating it changes nothing. `once`: it is never repeated once it may have been sent. */
@@ -101,11 +121,12 @@ export type BaseErrors =
 export type IfDeclared<Policy, Adds> = [Policy] extends [undefined] ? never : Adds
 
 /** The errors of a declaration before its fallback. */
-export type Failures<Breaker, Bulkhead, RateLimit, Write> =
+export type Failures<Breaker, Bulkhead, RateLimit, Shed, Write> =
   | BaseErrors
   | IfDeclared<Breaker, typeof CircuitOpen>
   | IfDeclared<Bulkhead, typeof Overloaded>
   | IfDeclared<RateLimit, typeof Overloaded>
+  | IfDeclared<Shed, typeof Overloaded>
   | IfDeclared<Write, typeof OutcomeUnknown>
 
 /** The services of a retry's schedule. */

@@ -26,13 +26,14 @@ export interface Declared {
   readonly deadline: number
   readonly attemptTimeout: number
   readonly lane: string
-  readonly priority: number
+  readonly priority: number | undefined
   readonly maxRows: number | undefined
   readonly writes: Declaration.Writes | undefined
   readonly retry: DeclaredRetry | undefined
   readonly breaker: Declaration.BreakerOptions | undefined
   readonly bulkhead: Declaration.BulkheadOptions | undefined
   readonly rateLimit: Declaration.RateLimitOptions | undefined
+  readonly shed: Declaration.ShedOptions | undefined
   readonly hedge: Declaration.HedgeOptions | undefined
   readonly fallback: Readonly<Record<string, ((error: any) => Effect.Effect<any, never, any>) | undefined>> | undefined
 }
@@ -82,7 +83,9 @@ export const make = (name: string, options: any): Declared => {
   const attemptTimeout =
     options.attemptTimeout === undefined ? deadline : millis("attemptTimeout", options.attemptTimeout)
   whole("maxRows", given.maxRows, 1)
-  whole("bulkhead.permits", given.bulkhead?.permits, 1)
+  const permits = given.bulkhead?.permits
+  if (typeof permits === "object") fraction("bulkhead.permits.ofPool", permits.ofPool)
+  else whole("bulkhead.permits", permits, 1)
   whole("bulkhead.queue", given.bulkhead?.queue, 0)
   whole("rateLimit.limit", given.rateLimit?.limit, 1)
   whole("breaker.minimumCalls", given.breaker?.minimumCalls, 1)
@@ -106,17 +109,22 @@ export const make = (name: string, options: any): Declared => {
     deadline,
     attemptTimeout: Math.min(attemptTimeout, deadline),
     lane: given.lane ?? "report",
-    priority: given.priority ?? 0,
+    priority: given.priority,
     maxRows: given.maxRows,
     writes: given.writes,
     retry: options.retry === undefined ? undefined : retryOf(options.retry, millis, whole),
     breaker: given.breaker,
     bulkhead: given.bulkhead,
     rateLimit: given.rateLimit,
+    shed: given.shed,
     hedge: given.hedge,
     fallback: given.fallback
   }
 }
+
+/** Permits as a number, in a pool of `max` sessions. */
+export const permitsIn = ({ permits }: Declaration.BulkheadOptions, max: number): number =>
+  typeof permits === "number" ? permits : Math.max(1, Math.floor(permits.ofPool * max))
 
 const retryOf = (
   declared: Declaration.Retry<any>,
@@ -137,8 +145,8 @@ const retryOf = (
 const toSchema = (fields: Schema.Struct.Fields | Schema.Top): Schema.Top =>
   Schema.isSchema(fields) ? fields : Schema.Struct(fields as Schema.Struct.Fields)
 
-/** The schemas of everything that `run` can fail with: the type's twin at run time. */
-export const errors = (declared: Declared): ReadonlySet<Schema.Top> => {
+/** The schemas of everything that `run` can fail with, by tag: the type's twin at run time. */
+export const errors = (declared: Declared): ReadonlyMap<string, Schema.Top> => {
   const all: Record<string, Schema.Top | false> = {
     InvalidParameters: ReportError.InvalidParameters,
     QueryFailed: ReportError.QueryFailed,
@@ -147,10 +155,15 @@ export const errors = (declared: Declared): ReadonlySet<Schema.Top> => {
     AcquireTimeout: ReportError.AcquireTimeout,
     DeadlineExceeded: ReportError.DeadlineExceeded,
     CircuitOpen: declared.breaker !== undefined && ReportError.CircuitOpen,
-    Overloaded: (declared.bulkhead !== undefined || declared.rateLimit !== undefined) && ReportError.Overloaded,
+    Overloaded:
+      (declared.bulkhead !== undefined || declared.rateLimit !== undefined || declared.shed !== undefined) &&
+      ReportError.Overloaded,
     OutcomeUnknown: declared.writes !== undefined && ReportError.OutcomeUnknown
   }
   const handled = declared.fallback ?? {}
-  const left = Object.entries(all).filter(([tag, schema]) => schema !== false && handled[tag] === undefined)
-  return new Set(left.map(([, schema]) => schema as Schema.Top))
+  const left = new Map<string, Schema.Top>()
+  for (const [tag, schema] of Object.entries(all)) {
+    if (schema !== false && handled[tag] === undefined) left.set(tag, schema)
+  }
+  return left
 }

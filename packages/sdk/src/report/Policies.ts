@@ -11,17 +11,22 @@ import * as PgFailure from "../PgFailure.ts"
 import * as Breaker from "../policy/Breaker.ts"
 import * as Bulkhead from "../policy/Bulkhead.ts"
 import * as Deadline from "../policy/Deadline.ts"
+import * as Hedge from "../policy/Hedge.ts"
+import * as RateLimit from "../policy/RateLimit.ts"
 import * as Retry from "../policy/Retry.ts"
 import * as RetryBudget from "../policy/RetryBudget.ts"
+import * as Shed from "../policy/Shed.ts"
 import type {
   AcquireTimeout,
   CircuitOpen,
   DatabaseUnavailable,
   DeadlineExceeded,
   Overloaded,
+  ReplicaTooStale,
   RowDecodeError
 } from "../ReportError.ts"
-import type { Declared } from "./Declared.ts"
+import type { BudgetOptions } from "./Declaration.ts"
+import { type Declared, permitsIn } from "./Declared.ts"
 
 /** Everything that an attempt can fail with. */
 export type AttemptError =
@@ -31,6 +36,7 @@ export type AttemptError =
   | DatabaseUnavailable
   | Overloaded
   | CircuitOpen
+  | ReplicaTooStale
   | RowDecodeError
 
 type Around<Added> = <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | Added, R>
@@ -38,7 +44,10 @@ type Around<Added> = <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A,
 /** A policy that is not declared is `undefined`: the call does not pass through it. */
 export interface Policies {
   readonly deadline: Around<DeadlineExceeded>
+  readonly rateLimit: RateLimit.RateLimit | undefined
+  readonly shed: Shed.Shed | undefined
   readonly retry: Retry.Policy<AttemptError, any> | undefined
+  readonly hedge: Hedge.Hedge<AttemptError> | undefined
   readonly breaker: Breaker.Breaker<AttemptError> | undefined
   readonly bulkhead: Bulkhead.Bulkhead | undefined
   readonly attemptTimeout: Around<Deadline.AttemptTimeout> | undefined
@@ -62,7 +71,26 @@ export const make = (declared: Declared, role: RoleService, overrides: PgFailure
   const { attemptTimeout, deadline, name } = declared
   return {
     deadline: Deadline.make({ key: name, duration: deadline, phase: "admission" }).within,
+    rateLimit:
+      declared.rateLimit === undefined
+        ? undefined
+        : shared(role, declared.rateLimit, "rate limit", () => RateLimit.make({ key: name, ...declared.rateLimit! })),
+    shed:
+      declared.shed === undefined
+        ? undefined
+        : shared(role, declared.shed, "shed", () => Shed.make({ key: role.name, ...declared.shed })),
     retry: retryOf(declared, role, overrides),
+    hedge:
+      declared.hedge === undefined
+        ? undefined
+        : Hedge.make<AttemptError>({
+            key: name,
+            after: declared.hedge.after,
+            budget: budgetOf(declared.hedge.budget ?? declared.retry?.budget ?? hedgeBudget, role),
+            // The retry around it counts the calls, where there is one.
+            deposits: declared.retry === undefined,
+            fatal: (error) => retryDecision(declared, role, overrides)(error).retry === false
+          }),
     breaker:
       declared.breaker === undefined
         ? undefined
@@ -79,7 +107,8 @@ export const make = (declared: Declared, role: RoleService, overrides: PgFailure
       declared.bulkhead === undefined
         ? undefined
         : shared(role, declared.bulkhead, "bulkhead", () => {
-            const { maxWait, permits, queue = permits * 2 } = declared.bulkhead!
+            const permits = permitsIn(declared.bulkhead!, role.options.maxConnections)
+            const { maxWait, queue = permits * 2 } = declared.bulkhead!
             return Bulkhead.make({ key: `${role.name}/${declared.lane}`, permits, queue, maxWait })
           }),
     attemptTimeout:
@@ -100,10 +129,19 @@ const retryOf = (
     retries: retry.retries,
     cap: retry.cap,
     jitter: retry.jitter,
-    budget: shared(role, retry.budget, "budget", () => RetryBudget.make({ key: role.name, ...retry.budget })),
+    budget: budgetOf(retry.budget, role),
     classify: retryDecision(declared, role, overrides)
   })
 }
+
+const hedgeBudget: BudgetOptions = { ratio: 0.05, minimum: 1 }
+
+/** Retries and hedges draw from one budget. */
+const budgetOf = (options: BudgetOptions, role: RoleService): RetryBudget.RetryBudget =>
+  shared(role, options, "budget", () => {
+    const { minimum, ratio, window } = options
+    return RetryBudget.make({ key: role.name, minimum, ratio, window })
+  })
 
 const never: Retry.Decision = { retry: false }
 

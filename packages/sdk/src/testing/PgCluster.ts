@@ -36,6 +36,7 @@ import * as Certificate from "./internal/Certificate.ts"
 import * as Janitor from "./internal/Janitor.ts"
 import { poll } from "./internal/RealTime.ts"
 import * as Server from "./internal/Server.ts"
+import type * as ServerFiles from "./internal/ServerFiles.ts"
 import * as PgBinaries from "./PgBinaries.ts"
 import { type PgServer } from "./PgServer.ts"
 import { PgServerError, type PostgresNotFound } from "./TestingError.ts"
@@ -140,7 +141,7 @@ const prepare = (options: Options | undefined) =>
     const password =
       options?.auth === "scram-sha-256" ? (options.password ?? randomBytes(12).toString("hex")) : undefined
     const template = options?.template ?? process.env["SLUICE_PG_TEMPLATE"]
-    const shared: Server.Shared = {
+    const shared: ServerFiles.Shared = {
       binaries,
       guarded,
       settings: options?.settings ?? {},

@@ -37,6 +37,8 @@ export interface StatementResult {
   readonly fields: ReadonlyArray<Field>
   /** Objects by column name, or arrays of values when those were asked for. */
   readonly rows: ReadonlyArray<any>
+  /** More rows came than `maxRows` let through. */
+  readonly truncated: boolean
 }
 
 export interface StatementOptions {
@@ -44,6 +46,11 @@ export interface StatementOptions {
   readonly values?: boolean | undefined
   /** The server's own limit for this statement, in milliseconds (`statement_timeout`). Default: the session's. */
   readonly timeout?: number | undefined
+  /**
+   * Rows to keep; those beyond are read and dropped. Not the protocol's own row limit: with it PostgreSQL runs a parallel
+   * plan without its workers.
+   */
+  readonly maxRows?: number | undefined
   /** `false`: never under a name. */
   readonly prepare?: boolean | undefined
   /** Known to return no rows (transaction control): no need to describe it. */
@@ -85,6 +92,7 @@ export class StatementOperation implements Operation {
   readonly #values: boolean
   #named: boolean
   readonly #noRows: boolean
+  readonly #maxRows: number
   readonly #operation: string
   readonly #onDone: (result: Result.Result<StatementResult, SqlError>) => void
 
@@ -102,6 +110,7 @@ export class StatementOperation implements Operation {
   #unreadable: ColumnError | undefined
   #tag = ""
   #rows: Array<unknown> = []
+  #truncated = false
   #stale = false
 
   constructor(
@@ -117,6 +126,7 @@ export class StatementOperation implements Operation {
     this.#values = options?.values === true
     this.#named = options?.prepare !== false && wire.config.preparedStatements > 0
     this.#noRows = options?.noRows === true
+    this.#maxRows = options?.maxRows ?? Infinity
     this.#operation = options?.operation ?? "query"
     this.ours = options?.ours === true
     this.opens = !this.ours
@@ -224,6 +234,10 @@ export class StatementOperation implements Operation {
         if (this.abandoned || this.#unreadable !== undefined) return
         const description = this.#description
         if (description === undefined || description === null) return this.wire.desync("Unexpected DataRow")
+        if (this.#rows.length >= this.#maxRows) {
+          this.#truncated = true
+          return
+        }
         const values = message.values
         if (values.length !== description.fields.length) return this.wire.desync("A row has another number of columns")
         this.onRow(this.#values ? values : description.makeRow(values))
@@ -312,7 +326,12 @@ export class StatementOperation implements Operation {
       return this.finish(Result.fail(statementError(unreadable, unreadable.message, this.#operation, { sent: true })))
     }
     this.finish(
-      Result.succeed({ ...commandOf(this.#tag), fields: this.#description?.fields ?? noFields, rows: this.#rows })
+      Result.succeed({
+        ...commandOf(this.#tag),
+        fields: this.#description?.fields ?? noFields,
+        rows: this.#rows,
+        truncated: this.#truncated
+      })
     )
   }
 

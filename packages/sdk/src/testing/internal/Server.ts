@@ -1,65 +1,32 @@
-/** The one implementation of `PgServer`. Processes and files; `PgServer.ts` says what each operation means. */
+/** The one implementation of `PgServer`: its process and its sessions, over its files. `PgServer.ts` says what each operation means. */
 import * as Effect from "effect/Effect"
 import * as Semaphore from "effect/Semaphore"
 import { spawn, type ChildProcess } from "node:child_process"
 import * as fs from "node:fs"
 import * as path from "node:path"
-import { type PgBinaries } from "../PgBinaries.ts"
 import { type PgServer, type PgSession, type StopMode } from "../PgServer.ts"
-import { PgServerError } from "../TestingError.ts"
+import { type PgServerError } from "../TestingError.ts"
 import * as AdminClient from "./AdminClient.ts"
-import { type Certificate } from "./Certificate.ts"
-import { clone, copyStopped } from "./Clone.ts"
-import { run } from "./Exec.ts"
-import { type Guarded } from "./Janitor.ts"
 import * as Ports from "./Ports.ts"
 import * as Processes from "./Processes.ts"
 import { poll, sleep } from "./RealTime.ts"
-import { asUser, give } from "./ServerUser.ts"
-import * as Settings from "./Settings.ts"
-
-/** What the servers of one cluster share. */
-export interface Shared {
-  readonly binaries: PgBinaries
-  readonly guarded: Guarded
-  readonly settings: Settings.Settings
-  readonly password: string | undefined
-  /** A data directory fresh from initdb, to be copied instead of made; `undefined` to make one. */
-  readonly template: string | undefined
-  /** The server's certificate, which is its own authority, and its key; `undefined` without TLS. */
-  readonly certificate: Certificate | undefined
-  /** Whether clients must use TLS. */
-  readonly tlsRequired: boolean
-}
+import * as ServerFiles from "./ServerFiles.ts"
+import { asUser } from "./ServerUser.ts"
 
 /** A server, and how its data directory comes to be. `initialize` or `cloneFrom` comes before `start`. */
-export interface Server extends PgServer {
-  /** A data directory as initdb leaves it. */
-  readonly initdb: Effect.Effect<void, PgServerError>
-  /** A data directory that the server can start on: by initdb, or from the template. */
-  readonly initialize: Effect.Effect<void, PgServerError>
-  readonly cloneFrom: (primary: PgServer) => Effect.Effect<void, PgServerError>
-}
+export interface Server extends PgServer, Pick<ServerFiles.ServerFiles, "initdb" | "initialize" | "cloneFrom"> {}
 
 const signals = { smart: "SIGTERM", fast: "SIGINT", immediate: "SIGQUIT" } as const
 const startTimeoutMillis = 60_000
 const replayTimeoutMillis = 60_000
 
-// PGPORT, PGDATA, PGOPTIONS and their like are meant for somebody else's server, and HOME for another user: a replica's
-// libpq would look there for certificates.
-const environment = (home: string): NodeJS.ProcessEnv => {
-  const own = Object.entries(process.env).filter(([name]) => !name.startsWith("PG"))
-  return { ...Object.fromEntries(own), HOME: home, LC_ALL: "C", TZ: "UTC" }
-}
-
-export const make = (name: string, shared: Shared): Effect.Effect<Server> =>
+export const make = (name: string, shared: ServerFiles.Shared): Effect.Effect<Server> =>
   Effect.gen(function* () {
     const { binaries, guarded, password } = shared
     const { user } = binaries
     const id = `${guarded.mark}/${name}`
-    const directory = path.join(guarded.root, name)
-    const dataDirectory = path.join(directory, "data")
-    const logFile = path.join(directory, "log")
+    const files = ServerFiles.make(name, shared)
+    const { dataDirectory, error, tail } = files
     const host = Ports.host
     let port = yield* Ports.free
     let everStarted = false
@@ -67,55 +34,17 @@ export const make = (name: string, shared: Shared): Effect.Effect<Server> =>
     // One operation at a time on the process; `kill`, `freeze` and `thaw` may come in between, as in life.
     const lock = Semaphore.makeUnsafe(1)
 
-    const tail = (lines: number): string => {
-      try {
-        return fs.readFileSync(logFile, "utf8").trimEnd().split("\n").slice(-lines).join("\n")
-      } catch {
-        return ""
-      }
-    }
-    const error = (operation: string, problem: string, sqlState?: string): PgServerError =>
-      new PgServerError({
-        server: name,
-        operation,
-        problem,
-        ...(sqlState === undefined ? {} : { sqlState }),
-        log: tail(15)
-      })
-    const files = (operation: string, action: () => void): Effect.Effect<void, PgServerError> =>
-      Effect.try({ try: action, catch: (cause) => error(operation, String(cause)) })
-    const write = (file: string, text: string): void => {
-      const target = path.join(dataDirectory, file)
-      fs.writeFileSync(target, text, { mode: 0o600 })
-      give(target, user)
-    }
-    const emptyDataDirectory = files("prepare", () => {
-      fs.rmSync(dataDirectory, { recursive: true, force: true })
-      fs.mkdirSync(directory, { recursive: true, mode: 0o755 })
-      fs.mkdirSync(dataDirectory, { mode: 0o700 })
-      give(dataDirectory, user)
-    })
-
     // --- talking to it
 
     const urlOf = (database: string): string => {
       const credentials = password === undefined ? "postgres" : `postgres:${encodeURIComponent(password)}`
       return `postgres://${credentials}@${host}:${port}/${encodeURIComponent(database)}`
     }
-    const addressOf = (server: { readonly host: string; readonly port: number }, database: string) => ({
-      host: server.host,
-      port: server.port,
-      database,
-      username: "postgres",
-      password,
-      ...(shared.certificate === undefined
-        ? {}
-        : { ssl: { ca: shared.certificate.certificate, servername: "localhost" } })
-    })
     const session: PgServer["session"] = (options) =>
       Effect.map(
-        Effect.mapError(AdminClient.connect(addressOf({ host, port }, options?.database ?? "postgres")), (failure) =>
-          error("connect", failure.problem, failure.sqlState)
+        Effect.mapError(
+          AdminClient.connect(ServerFiles.addressOf(shared, { host, port }, options?.database ?? "postgres")),
+          (failure) => error("connect", failure.problem, failure.sqlState)
         ),
         (admin): PgSession => ({
           pid: admin.pid,
@@ -130,12 +59,12 @@ export const make = (name: string, shared: Shared): Effect.Effect<Server> =>
 
     const spawnPostgres = (): void => {
       // A file, never a pipe: the server must not wait for a reader.
-      const log = fs.openSync(logFile, "a", 0o644)
+      const log = fs.openSync(files.logFile, "a", 0o644)
       const args = ["-D", dataDirectory, "-p", String(port), "-c", `cluster_name=${id}`]
       const child = spawn(path.join(binaries.directory, "postgres"), args, {
         ...asUser(user),
         cwd: dataDirectory,
-        env: environment(directory),
+        env: ServerFiles.environment(files.directory),
         // Ctrl-C in a terminal is for Node, which then decides.
         detached: true,
         stdio: ["ignore", log, log]
@@ -161,15 +90,11 @@ export const make = (name: string, shared: Shared): Effect.Effect<Server> =>
 
     // Line 8 of postmaster.pid, which `pg_ctl --wait` reads too.
     const readiness = (pid: number | undefined): boolean => {
-      try {
-        const lines = fs.readFileSync(path.join(dataDirectory, "postmaster.pid"), "utf8").split("\n")
-        return Number(lines[0]) === pid && /^(ready|standby)/.test(lines[7] ?? "")
-      } catch {
-        return false
-      }
+      const lines = files.postmasterLines()
+      return Number(lines[0]) === pid && /^(ready|standby)/.test(lines[7] ?? "")
     }
     const startOnce: Effect.Effect<"ready" | "exited" | undefined, PgServerError> = Effect.gen(function* () {
-      yield* files("start", () => {
+      yield* files.attempt("start", () => {
         // Orphans of a postmaster that somebody else killed hold its shared memory.
         Processes.signalAll(id, "SIGKILL")
         spawnPostgres()
@@ -220,77 +145,8 @@ export const make = (name: string, shared: Shared): Effect.Effect<Server> =>
       return one === undefined ? Effect.asVoid(gone) : Effect.andThen(exit(one), gone).pipe(Effect.asVoid)
     })
 
-    // --- its data
+    // --- its part in replication
 
-    const initdb: Effect.Effect<void, PgServerError> = Effect.gen(function* () {
-      yield* emptyDataDirectory
-      const passwordFile = path.join(directory, "password")
-      if (password !== undefined) {
-        yield* files("initdb", () => {
-          fs.writeFileSync(passwordFile, password, { mode: 0o600 })
-          give(passwordFile, user)
-        })
-      }
-      const auth = password === undefined ? ["-A", "trust"] : ["-A", "scram-sha-256", "--pwfile", passwordFile]
-      const args = ["-D", dataDirectory, "-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"]
-      const output = yield* run(path.join(binaries.directory, "initdb"), [...args, ...auth], {
-        ...asUser(user),
-        cwd: directory,
-        env: environment(directory)
-      })
-      if (output.code !== 0) {
-        const hint = output.stderr.includes("could not look up effective user ID")
-          ? " (this uid has no entry in /etc/passwd; PostgreSQL needs one)"
-          : ""
-        return yield* Effect.fail(error("initdb", `${output.stderr.trim()}${hint}`))
-      }
-      yield* files("initdb", () => fs.rmSync(passwordFile, { force: true }))
-    })
-    const copyTemplate = (template: string): Effect.Effect<void, PgServerError> =>
-      Effect.andThen(
-        emptyDataDirectory,
-        Effect.tryPromise({
-          try: () => copyStopped(template, dataDirectory, user),
-          catch: (cause) => error("copy of the template", String(cause))
-        })
-      )
-    const configure = files("configure", () => {
-      const { certificate } = shared
-      if (certificate !== undefined) {
-        write("server.crt", certificate.certificate)
-        write("server.key", certificate.key)
-      }
-      if (shared.tlsRequired) {
-        const rules = path.join(dataDirectory, "pg_hba.conf")
-        fs.writeFileSync(rules, fs.readFileSync(rules, "utf8").replace(/^host\b/gm, "hostssl"))
-      }
-      const tls: Settings.Settings = certificate === undefined ? {} : { ssl: true }
-      const conf = path.join(dataDirectory, "postgresql.conf")
-      fs.appendFileSync(conf, `\n${Settings.render({ ...Settings.defaults, ...tls, ...shared.settings })}`)
-    })
-    const { template } = shared
-    const initialize = Effect.andThen(template === undefined ? initdb : copyTemplate(template), configure)
-    const cloneFrom: Server["cloneFrom"] = (primary) =>
-      Effect.gen(function* () {
-        yield* emptyDataDirectory
-        yield* Effect.scoped(
-          Effect.gen(function* () {
-            const admin = yield* AdminClient.connect(addressOf(primary, "postgres"))
-            yield* clone({ session: admin, from: primary.dataDirectory, to: dataDirectory, user })
-          })
-        ).pipe(Effect.mapError((failure) => error(`clone of ${primary.name}`, failure.problem, failure.sqlState)))
-        yield* files("clone", () => {
-          write("standby.signal", "")
-          const upstream = Settings.conninfo({
-            host: primary.host,
-            port: primary.port,
-            user: "postgres",
-            application_name: name,
-            ...(password === undefined ? {} : { password })
-          })
-          write("postgresql.auto.conf", Settings.render({ primary_conninfo: upstream }))
-        })
-      })
     const waitForReplay: PgServer["waitForReplay"] = (primary) =>
       Effect.scoped(
         Effect.gen(function* () {
@@ -357,14 +213,14 @@ export const make = (name: string, shared: Shared): Effect.Effect<Server> =>
       rejoin: (primary) =>
         primary.name === name
           ? Effect.fail(error("rejoin", "a server cannot follow itself"))
-          : locked(stopNow("immediate").pipe(Effect.andThen(cloneFrom(primary)), Effect.andThen(startNow))),
+          : locked(stopNow("immediate").pipe(Effect.andThen(files.cloneFrom(primary)), Effect.andThen(startNow))),
       waitForReplay,
       query,
       session,
       log: (lines = 40) => Effect.sync(() => tail(lines)),
-      initdb,
-      initialize,
-      cloneFrom
+      initdb: files.initdb,
+      initialize: files.initialize,
+      cloneFrom: files.cloneFrom
     }
     return server
   })

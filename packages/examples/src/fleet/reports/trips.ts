@@ -1,0 +1,59 @@
+/** Trips by the same rule as the stops: together the two tile the time from a vehicle's first position to its last. */
+import { Report } from "@sluice/sdk"
+import * as Schema from "effect/Schema"
+import { Fleet } from "../Fleet.ts"
+import { intervals } from "../motion.ts"
+import * as params from "../params.ts"
+import * as rows from "../rows.ts"
+import { millis, zoneAround } from "../sql.ts"
+import { Metres, MetresPerSecond } from "../units.ts"
+
+export const trips = Report.make("trips", {
+  database: Fleet.role("replica"),
+  params: Schema.Struct({ vehicle: params.vehicle, ...params.period, ...params.confirmedRuns }).check(
+    params.endsAfterItBegins
+  ),
+  row: {
+    rule: Schema.Literal("confirmed-runs"),
+    ...rows.owner,
+    ...rows.interval,
+    fromZone: Schema.NullOr(Schema.String),
+    toZone: Schema.NullOr(Schema.String),
+    distance: Metres,
+    /** Distance over duration, red lights included. */
+    averageSpeed: MetresPerSecond,
+    maxSpeed: MetresPerSecond,
+    startOdometer: Metres,
+    endOdometer: Metres
+  },
+  query: (sql, p) => sql`
+    with recursive ${intervals(sql, p)}
+    select
+      ${p.rule}::text as rule, v.registration as vehicle, d.name as depot, d.region,
+      i.start_time as start, i.end_time as "end", ${millis(sql, sql`i.end_time - i.start_time`)} as duration,
+      i.from_first as "openStart", i.to_last as "openEnd",
+      origin.name as "fromZone", destination.name as "toZone",
+      b.odometer_m - a.odometer_m as distance,
+      (b.odometer_m - a.odometer_m) / extract(epoch from i.end_time - i.start_time)::float8 as "averageSpeed",
+      fastest.speed_mps as "maxSpeed",
+      a.odometer_m as "startOdometer", b.odometer_m as "endOdometer"
+    from intervals i
+    join fleet.vehicles v on v.id = i.vehicle_id
+    left join fleet.depots d on d.id = v.depot_id
+    join fleet.positions a on a.vehicle_id = i.vehicle_id and a.time = i.start_time
+    join fleet.positions b on b.vehicle_id = i.vehicle_id and b.time = i.end_time
+    left join ${zoneAround(sql, sql`a.latitude_deg`, sql`a.longitude_deg`)} origin on true
+    left join ${zoneAround(sql, sql`b.latitude_deg`, sql`b.longitude_deg`)} destination on true
+    cross join lateral (
+      select max(p.speed_mps) as speed_mps
+      from fleet.positions p
+      where p.vehicle_id = i.vehicle_id and p.time between i.start_time and i.end_time
+    ) fastest
+    where i.moving
+    order by i.start_time desc, v.registration`,
+  deadline: "8 seconds",
+  lane: "report",
+  maxRows: 10_000
+})
+  .annotate(Report.Title, "Trips")
+  .annotate(Report.Description, "Trips with distance and speed, newest first, by the rule of confirmed runs")

@@ -1,0 +1,175 @@
+/** Runs the reports of the fleet and prints what a fleet manager reads, each under what it declares. */
+import { type Report } from "@sluice/sdk"
+import type { ReportResult } from "@sluice/sdk"
+import * as Clock from "effect/Clock"
+import * as Console from "effect/Console"
+import type * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import { distance, idle, latest, overspeed, stoppage, stoppageSummary, trips } from "../fleet/reports/index.ts"
+import { fromKilometresPerHour, fromMilesPerHour, sumDurations, sumMetres } from "../fleet/units.ts"
+import { declaration } from "./semantics.ts"
+import { type Column, count, presentation, type Reader, table } from "./table.ts"
+
+export interface Period {
+  readonly from: DateTime.Utc
+  readonly to: DateTime.Utc
+}
+
+interface Section<Row> {
+  readonly columns: ReadonlyArray<Column<Row>>
+  /** Rows to print, 8 unless told. */
+  readonly shown?: number | undefined
+  readonly order?: ((rows: ReadonlyArray<Row>) => ReadonlyArray<Row>) | undefined
+  /** A line of totals below the table. */
+  readonly sum?: ((rows: ReadonlyArray<Row>) => string) | undefined
+}
+
+/** The declaration, the first rows, and where they came from. */
+const print = <Row, E, R>(
+  report: Report.Any,
+  run: Effect.Effect<ReportResult<Row>, E, R>,
+  { columns, order = (rows) => rows, shown = 8, sum }: Section<Row>
+) =>
+  Effect.gen(function* () {
+    const began = yield* Clock.currentTimeMillis
+    const { attempts, node, rows, source, truncated } = yield* run
+    const took = (yield* Clock.currentTimeMillis) - began
+    const first = order(rows).slice(0, shown)
+    yield* Console.log(`\n${declaration(report)}\n`)
+    if (first.length > 0) yield* Console.log(table(first, columns))
+    const rest = rows.length - first.length
+    yield* Console.log(
+      [
+        `  ${count(rows.length)} rows${rest > 0 ? `, ${count(first.length)} shown` : ""}${truncated ? ", more were cut off" : ""}`,
+        sum === undefined || rows.length === 0 ? undefined : sum(rows),
+        `${source} from ${node ?? "no node"} in ${count(took)} ms, ${attempts} attempt${attempts === 1 ? "" : "s"}`
+      ]
+        .filter((part) => part !== undefined)
+        .join("; ")
+    )
+  })
+
+/** Where the vehicles stood. */
+export const printStoppage = (period: Period, reader: Reader, shown?: number) => {
+  const { duration, time } = presentation(reader)
+  return print(stoppage, stoppage.runWithInfo(period), {
+    shown,
+    columns: [
+      { title: "vehicle", cell: (row) => row.vehicle },
+      { title: "zone", cell: (row) => row.zone ?? "(no zone)" },
+      { title: "from", cell: (row) => (row.openStart ? `before ${time(row.start)}` : time(row.start)) },
+      { title: "to", cell: (row) => (row.openEnd ? "still there" : time(row.end)) },
+      { title: "stood", cell: (row) => duration(row.duration), right: true },
+      { title: "engine on", cell: (row) => (row.engineOn === null ? "?" : duration(row.engineOn)), right: true },
+      { title: "class", cell: (row) => row.class }
+    ]
+  })
+}
+
+export const printStoppageSummary = (
+  by: "depot" | "region" | "zone",
+  period: Period,
+  reader: Reader,
+  shown?: number
+) => {
+  const { duration } = presentation(reader)
+  return print(stoppageSummary, stoppageSummary.runWithInfo({ by, ...period }), {
+    shown,
+    columns: [
+      { title: by, cell: (row) => row.place ?? "(none)" },
+      { title: "vehicles", cell: (row) => count(row.vehicles), right: true },
+      { title: "stops", cell: (row) => count(row.stops), right: true },
+      { title: "over 30 min", cell: (row) => count(row.long), right: true },
+      { title: "over 2 h", cell: (row) => count(row.veryLong), right: true },
+      { title: "average", cell: (row) => duration(row.average), right: true },
+      { title: "longest", cell: (row) => duration(row.longest), right: true }
+    ],
+    sum: (rows) => `${count(rows.reduce((stops, row) => stops + row.stops, 0))} stops`
+  })
+}
+
+export const printTrips = (period: Period, reader: Reader) => {
+  const { duration, length, lengthUnit, speed, speedUnit, time } = presentation(reader)
+  return print(trips, trips.runWithInfo(period), {
+    columns: [
+      { title: "vehicle", cell: (row) => row.vehicle },
+      { title: "left", cell: (row) => time(row.start) },
+      { title: "from", cell: (row) => row.fromZone ?? "(no zone)" },
+      { title: "to", cell: (row) => row.toZone ?? "(no zone)" },
+      { title: "took", cell: (row) => duration(row.duration), right: true },
+      { title: lengthUnit, cell: (row) => length(row.distance), right: true },
+      { title: `average ${speedUnit}`, cell: (row) => speed(row.averageSpeed), right: true },
+      { title: `top ${speedUnit}`, cell: (row) => speed(row.maxSpeed), right: true }
+    ],
+    sum: (rows) => `${length(sumMetres(rows.map((row) => row.distance)))} ${lengthUnit} in all`
+  })
+}
+
+export const printLatest = (reader: Reader) => {
+  const { length, lengthUnit, speed, speedUnit, time } = presentation(reader)
+  return print(latest, latest.runWithInfo({}), {
+    columns: [
+      { title: "vehicle", cell: (row) => row.vehicle },
+      { title: "depot", cell: (row) => row.depot ?? "" },
+      { title: "seen", cell: (row) => (row.time === null ? "never" : time(row.time)) },
+      { title: "state", cell: (row) => row.state },
+      { title: speedUnit, cell: (row) => (row.speed === null ? "" : speed(row.speed)), right: true },
+      { title: "latitude", cell: (row) => row.latitude?.toFixed(4) ?? "", right: true },
+      { title: "longitude", cell: (row) => row.longitude?.toFixed(4) ?? "", right: true },
+      {
+        title: `odometer ${lengthUnit}`,
+        cell: (row) => (row.odometer === null ? "" : length(row.odometer)),
+        right: true
+      }
+    ]
+  })
+}
+
+export const printDistance = (period: Period, reader: Reader) => {
+  const { length, lengthUnit } = presentation(reader)
+  return print(distance, distance.runWithInfo({ ...period, timeZone: reader.timeZone }), {
+    columns: [
+      { title: "day", cell: (row) => row.day },
+      { title: "time zone", cell: (row) => row.timeZone },
+      { title: "vehicle", cell: (row) => row.vehicle },
+      { title: lengthUnit, cell: (row) => length(row.distance), right: true },
+      { title: `odometer ${lengthUnit}`, cell: (row) => length(row.odometer), right: true },
+      { title: "positions", cell: (row) => count(row.positions), right: true }
+    ],
+    // The sum of the metres, rounded once: not a sum of rounded kilometres.
+    sum: (rows) => `${length(sumMetres(rows.map((row) => row.distance)))} ${lengthUnit} in all`
+  })
+}
+
+export const printOverspeed = (period: Period, reader: Reader) => {
+  const { duration, length, lengthUnit, speed, speedUnit, time } = presentation(reader)
+  const limit = reader.units === "metric" ? fromKilometresPerHour(90) : fromMilesPerHour(55)
+  return print(overspeed, overspeed.runWithInfo({ ...period, limit, minDuration: Duration.seconds(60) }), {
+    order: (rows) => rows.toSorted((a, b) => b.maxSpeed - a.maxSpeed),
+    columns: [
+      { title: "vehicle", cell: (row) => row.vehicle },
+      { title: "at", cell: (row) => time(row.start) },
+      { title: "for", cell: (row) => duration(row.duration), right: true },
+      { title: lengthUnit, cell: (row) => length(row.distance), right: true },
+      { title: `limit ${speedUnit}`, cell: (row) => speed(row.limit), right: true },
+      { title: `top ${speedUnit}`, cell: (row) => speed(row.maxSpeed), right: true }
+    ],
+    sum: (rows) => `fastest first, ${count(new Set(rows.map((row) => row.vehicle)).size)} vehicles`
+  })
+}
+
+export const printIdle = (period: Period, reader: Reader) => {
+  const { duration, time } = presentation(reader)
+  return print(idle, idle.runWithInfo(period), {
+    order: (rows) => rows.toSorted((a, b) => Duration.toMillis(b.duration) - Duration.toMillis(a.duration)),
+    columns: [
+      { title: "vehicle", cell: (row) => row.vehicle },
+      { title: "depot", cell: (row) => row.depot ?? "" },
+      { title: "zone", cell: (row) => row.zone ?? "(no zone)" },
+      { title: "from", cell: (row) => time(row.start) },
+      { title: "idled", cell: (row) => duration(row.duration), right: true }
+    ],
+    sum: (rows) => `longest first, ${duration(sumDurations(rows.map((row) => row.duration)))} of engine time`
+  })
+}

@@ -1,0 +1,84 @@
+/** Where the examples find their server: one that they start and throw away, or one that is already there. */
+import { PgCluster } from "@sluice/sdk/testing"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import * as SqlClient from "effect/sql/SqlClient"
+import { Fleet } from "../fleet/Fleet.ts"
+import { drop, migrate } from "../fleet/migrations.ts"
+
+/** The server behind the roles of the fleet. */
+export class Server extends Context.Service<
+  Server,
+  {
+    /** For people; holds no password. */
+    readonly description: string
+    /** Waits until the replica has what the primary has written. */
+    readonly caughtUp: Effect.Effect<void, PgCluster.PgServerError>
+  }
+>()("@sluice/examples/Server") {}
+
+/** A primary and a replica of their own: PostgreSQL from npm, gone with their data when the scope closes. */
+const embedded = Layer.unwrap(
+  Effect.map(PgCluster.make({ replicas: 1 }), ({ primary, replica }) =>
+    Layer.merge(
+      Fleet.layer({ primary: { url: Redacted.make(primary.url) }, replica: { url: Redacted.make(replica.url) } }),
+      Layer.succeed(Server, {
+        description: `a primary (${primary.host}:${primary.port}) and a replica (${replica.host}:${replica.port}), thrown away at the end`,
+        caughtUp: replica.waitForReplay(primary)
+      })
+    )
+  )
+)
+
+/** A server that is there: both roles read and write it. */
+const existing = (url: Redacted.Redacted) =>
+  Layer.merge(
+    Fleet.layer({ primary: { url }, replica: { url } }),
+    Layer.succeed(Server, { description: `the server at ${withoutPassword(url)}`, caughtUp: Effect.void })
+  )
+
+const withoutPassword = (url: Redacted.Redacted): string => {
+  const text = Redacted.value(url)
+  if (!URL.canParse(text)) return "--database-url"
+  const { host, pathname } = new URL(text)
+  return `${host}${pathname}`
+}
+
+/** The server of the command line: `--database-url`, or one of one's own. */
+export const layer = (url: Option.Option<Redacted.Redacted>) =>
+  Option.match(url, { onNone: () => embedded, onSome: existing })
+
+/** The database has a schema `fleet` that somebody else made. Nothing was touched. */
+export class SchemaTaken extends Schema.TaggedError<SchemaTaken>("@sluice/examples/SchemaTaken")("SchemaTaken", {
+  server: Schema.String
+}) {
+  override get message(): string {
+    return (
+      `--database-url: ${this.server} has a schema "fleet" already; nothing was touched. ` +
+      "Give another database, or drop that schema if a run that was killed left it there."
+    )
+  }
+}
+
+/** Makes the schema `fleet`, which must not be there, with its tables; and drops it when the scope closes. */
+export const ownSchema = Effect.gen(function* () {
+  const sql = yield* SqlClient.SqlClient
+  const { description } = yield* Server
+  yield* Effect.acquireRelease(
+    Effect.gen(function* () {
+      const taken = yield* sql`select 1 from pg_namespace where nspname = 'fleet'`
+      if (taken.length > 0) return yield* new SchemaTaken({ server: description })
+      return yield* sql`create schema fleet`
+    }),
+    () =>
+      Effect.provideService(drop, SqlClient.SqlClient, sql).pipe(
+        Effect.timeout("10 seconds"),
+        Effect.catch((error) => Effect.logWarning(`the schema "fleet" is left behind: ${String(error)}`))
+      )
+  )
+  yield* migrate
+})

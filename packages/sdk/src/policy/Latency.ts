@@ -1,0 +1,44 @@
+/**
+ * How long calls took lately, and the percentiles of it.
+ */
+
+export interface Options {
+  /** How many of the last calls count. Default 128. */
+  readonly samples?: number | undefined
+  /** Below this many there is no answer. Default 20. */
+  readonly minimum?: number | undefined
+}
+
+export interface Latency {
+  readonly record: (millis: number) => void
+  /** Milliseconds that the share `p` (0 to 1) of the last calls did not exceed; undefined while too few are known. */
+  readonly percentile: (p: number) => number | undefined
+  readonly count: () => number
+}
+
+export const make = (options?: Options): Latency => {
+  const size = options?.samples ?? 128
+  const minimum = Math.min(options?.minimum ?? 20, size)
+  // Sorting for every question would cost more than most policies; a quarter of the samples later is soon enough.
+  const staleAfter = Math.max(1, size >> 2)
+  const ring = new Float64Array(size)
+  let sorted = new Float64Array(0)
+  let recorded = 0
+  let sortedAt = -1
+  return {
+    record: (millis) => {
+      ring[recorded % size] = millis
+      recorded++
+    },
+    count: () => Math.min(recorded, size),
+    percentile: (p) => {
+      const count = Math.min(recorded, size)
+      if (count < minimum) return undefined
+      if (sortedAt < 0 || recorded - sortedAt >= staleAfter) {
+        sorted = ring.slice(0, count).sort()
+        sortedAt = recorded
+      }
+      return sorted[Math.min(sorted.length - 1, Math.floor(p * sorted.length))]
+    }
+  }
+}

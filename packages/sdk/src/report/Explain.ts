@@ -1,0 +1,152 @@
+/**
+ * What a report can cost at worst, and how it may fail, computed from its declaration alone.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Pull from "effect/Pull"
+import * as Schedule from "effect/Schedule"
+import type * as Schema from "effect/Schema"
+import type { Declared, DeclaredRetry } from "./Declared.ts"
+
+/** Durations in milliseconds, sizes in bytes. */
+export interface Explanation {
+  readonly name: string
+  /** `database/role`. */
+  readonly role: string
+  readonly lane: string
+  readonly effect: "reads" | "writes, idempotent" | "writes, once"
+  readonly deadlineMillis: number
+  readonly attemptTimeoutMillis: number
+  /** Executions at the most, the hedge's included. */
+  readonly attempts: number
+  /** All backoff between the attempts, at the most. */
+  readonly backoffMillis: number
+  /** When the last attempt begins, if all before it took as long as they may. */
+  readonly lastAttemptBeginsMillis: number
+  /** What a caller waits at the most: never more than the deadline. */
+  readonly worstCaseMillis: number
+  /** Sessions that one call holds at the same time, at the most. */
+  readonly leases: number
+  /** Calls at the same time: a number, a share of the pool, or undefined: as many as the lane lets in. */
+  readonly permits: number | string | undefined
+  readonly queue: number | undefined
+  readonly maxRows: number | undefined
+  /** An estimate: `maxRows` times 16 bytes for the row and 32 for each field. */
+  readonly memoryBytes: number | undefined
+  /** The policies of this report, outermost first. */
+  readonly order: ReadonlyArray<string>
+  /** Tags of everything it can fail with. */
+  readonly failures: ReadonlyArray<string>
+}
+
+const rowBytes = 16
+const fieldBytes = 32
+
+export const explain = (declared: Declared, failures: Iterable<string>): Explanation => {
+  const { attemptTimeout, bulkhead, deadline, hedge, maxRows, retry, writes } = declared
+  const delays = retry === undefined ? [] : delaysOf(retry)
+  const backoff = delays.reduce((sum, delay) => sum + delay, 0)
+  const retries = retry?.retries ?? 0
+  const hedges = hedge === undefined ? 0 : 1
+  const given = bulkhead?.permits
+  const permits = typeof given === "object" ? `${Math.round(given.ofPool * 100)} % of the pool` : given
+  return {
+    name: declared.name,
+    role: declared.database.key.replace("@sluice/sdk/Database/", ""),
+    lane: declared.lane,
+    effect: writes === undefined ? "reads" : `writes, ${writes}`,
+    deadlineMillis: deadline,
+    attemptTimeoutMillis: attemptTimeout,
+    attempts: (1 + retries) * (1 + hedges),
+    backoffMillis: backoff,
+    lastAttemptBeginsMillis: retries * attemptTimeout + backoff,
+    worstCaseMillis: Math.min(deadline, (1 + retries) * attemptTimeout + backoff),
+    leases: 1 + hedges,
+    permits,
+    queue:
+      bulkhead === undefined ? undefined : (bulkhead.queue ?? (typeof permits === "number" ? permits * 2 : undefined)),
+    maxRows,
+    memoryBytes: maxRows === undefined ? undefined : maxRows * (rowBytes + fieldBytes * fieldsOf(declared.row)),
+    order: orderOf(declared),
+    failures: Array.from(failures)
+  }
+}
+
+/** The delays of a schedule before each retry, without jitter: the most that jitter leaves of them. */
+const delaysOf = ({ cap, jitter, retries, schedule }: DeclaredRetry): ReadonlyArray<number> => {
+  const all = Effect.flatMap(Schedule.toStep(schedule), (step) =>
+    Effect.forEach(Array.from({ length: retries }), () =>
+      Pull.catchDone(
+        Effect.map(step(0, undefined), ([, delay]) => Math.min(cap, Duration.toMillis(delay))),
+        () => Effect.succeed(0)
+      )
+    )
+  )
+  const exit = Effect.runSyncExit(all as unknown as Effect.Effect<ReadonlyArray<number>>)
+  // A schedule that needs services, or decorrelated jitter, may go up to the cap each time.
+  return Exit.isSuccess(exit) && jitter !== "decorrelated" ? exit.value : Array.from({ length: retries }, () => cap)
+}
+
+const fieldsOf = (row: Schema.Top): number =>
+  "fields" in row && typeof row.fields === "object" && row.fields !== null ? Object.keys(row.fields).length : 1
+
+const orderOf = (declared: Declared): ReadonlyArray<string> =>
+  [
+    "span and metrics",
+    declared.fallback !== undefined && "fallback",
+    "deadline",
+    declared.rateLimit !== undefined && "rate limit",
+    declared.shed !== undefined && "shedding",
+    declared.retry !== undefined && "retry with budget",
+    declared.hedge !== undefined && "hedge",
+    declared.breaker !== undefined && "breaker per node",
+    declared.bulkhead !== undefined && "bulkhead",
+    `lane ${declared.lane}`,
+    declared.attemptTimeout < declared.deadline && "attempt timeout",
+    "statement",
+    "decode"
+  ].filter((step) => step !== false)
+
+const duration = (millis: number): string =>
+  millis < 1000 ? `${Math.round(millis)} ms` : `${Number((millis / 1000).toFixed(1))} s`
+
+const rowsOf = (explanation: Explanation): ReadonlyArray<readonly [string, string]> => {
+  const { attempts, backoffMillis, memoryBytes, permits, queue } = explanation
+  return [
+    ["reads from", `${explanation.role}, lane ${explanation.lane}`],
+    ["effect", explanation.effect],
+    ["answers within", duration(explanation.deadlineMillis)],
+    [
+      "attempts",
+      attempts === 1
+        ? "1"
+        : `${attempts}, ${duration(explanation.attemptTimeoutMillis)} each, ${duration(backoffMillis)} of backoff at most`
+    ],
+    ["sessions", `${explanation.leases} a call`],
+    ["at the same time", permits === undefined ? "as many as the lane lets in" : String(permits)],
+    ["queue", queue === undefined ? "the pool's" : String(queue)],
+    [
+      "rows",
+      explanation.maxRows === undefined
+        ? "not limited"
+        : `${explanation.maxRows} at most, about ${Math.ceil(memoryBytes! / 1024)} KiB`
+    ],
+    ["order", explanation.order.join(" > ")],
+    ["can fail with", explanation.failures.length === 0 ? "nothing" : explanation.failures.join(", ")]
+  ]
+}
+
+/** For a terminal. */
+export const toText = (explanation: Explanation): string =>
+  [explanation.name, ...rowsOf(explanation).map(([key, value]) => `  ${key.padEnd(16)} ${value}`)].join("\n")
+
+/** For a catalogue. */
+export const toMarkdown = (explanation: Explanation): string =>
+  [
+    `### ${explanation.name}`,
+    "",
+    "| | |",
+    "| --- | --- |",
+    ...rowsOf(explanation).map(([key, value]) => `| ${key} | ${value.replaceAll("|", "\\|")} |`)
+  ].join("\n")

@@ -1,0 +1,160 @@
+/**
+ * A report as a stream: one session for as long as it lasts, backpressure down to the socket, no retry once a row was
+ * given.
+ *
+ * The first rows come within the report's deadline, and so does each chunk after it, counted from the moment in which the
+ * consumer asks for it: a slow consumer is not the server's fault.
+ */
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as DateTime from "effect/DateTime"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Pull from "effect/Pull"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type * as Bulkhead from "../policy/Bulkhead.ts"
+import * as Deadline from "../policy/Deadline.ts"
+import type { Overloaded } from "../ReportError.ts"
+import type { Node } from "../topology/Node.ts"
+import type { StreamInfo } from "../ReportResult.ts"
+import { binder, type Bound, compile, type Compiled, serverTimeout, tell, tellLate } from "./Bound.ts"
+import type { Declared } from "./Declared.ts"
+import * as ParamsCodec from "./ParamsCodec.ts"
+import * as RowCodec from "./RowCodec.ts"
+
+/** A chunk of rows; `undefined`: there are no more. */
+type Next = Effect.Effect<ReadonlyArray<any> | undefined, any, any>
+
+/** An open stream whose first chunk is here. */
+interface Opened {
+  readonly first: ReadonlyArray<any> | undefined
+  readonly next: Next
+  readonly node: string
+}
+
+export type OnEnd = (info: StreamInfo) => Effect.Effect<void, never, any>
+
+export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => Stream.Stream<any, any, any>) => {
+  const { lane, maxRows, name, priority } = declared
+  const encode = ParamsCodec.make(name, declared.params)
+  const decode = RowCodec.make(name, declared.row)
+  const bind = binder(declared)
+  const request = { lane, name, priority }
+  const statementOptions = { timeout: serverTimeout(declared) }
+
+  const stream = (input: unknown, onEnd?: OnEnd): Stream.Stream<any, any, any> =>
+    Stream.unwrap(
+      Effect.gen(function* () {
+        const params = yield* encode(input)
+        const bound = yield* bind(yield* declared.database)
+        const statement = yield* compile(bound, params)
+        const scope = yield* Effect.scope
+        const { bulkhead, deadline, retry } = bound.policies
+        if (bulkhead !== undefined) yield* permit(bulkhead, scope)
+        const tried: Array<string> = []
+        const open = attempt(bound, statement, scope, tried)
+        const opened = yield* within(bound, retry === undefined ? open : retry.run(open), tried)
+        return rowsOf(bound, opened, deadline, onEnd)
+      })
+    )
+
+  /** What is told of a failure is the same in every phase of the stream. */
+  const within = <A>(
+    bound: Bound,
+    work: Effect.Effect<A, any, any>,
+    tried: ReadonlyArray<string>
+  ): Effect.Effect<A, any, any> =>
+    Effect.mapError(
+      bound.policies.deadline(Effect.mapError(work, (error) => tell(bound, error, tried.length))),
+      (error) => tellLate(bound, error)
+    )
+
+  /** Opens the stream up to its first chunk. An attempt that fails gives back its session before the next one begins. */
+  const attempt = (
+    bound: Bound,
+    statement: Compiled,
+    scope: Scope.Scope,
+    tried: Array<string>
+  ): Effect.Effect<Opened, any, any> => {
+    const open = (node: Node) =>
+      Effect.withFiber((fiber) => {
+        Deadline.enterOf(fiber, "acquire")
+        return Effect.flatMap(Scope.fork(scope), (own) =>
+          Effect.gen(function* () {
+            const session = yield* node.pool.acquire(request)
+            Deadline.enterOf(fiber, "attempt")
+            const pull = yield* Stream.toPull(session.stream(statement.sql, statement.params, statementOptions))
+            const next: Next = Pull.catchDone(pull, () => Effect.succeed(undefined))
+            return { first: yield* next, next, node: node.name }
+          }).pipe(
+            Effect.provideService(Scope.Scope, own),
+            Effect.onExit((exit) => (Exit.isSuccess(exit) ? Effect.void : Scope.close(own, exit)))
+          )
+        )
+      })
+    const { breaker } = bound.policies
+    return Effect.flatMap(bound.role.route(tried), (node) => {
+      tried.push(node.name)
+      return breaker === undefined ? open(node) : breaker.protect(open(node), node.name)
+    })
+  }
+
+  const rowsOf = (
+    bound: Bound,
+    { first, next, node }: Opened,
+    deadline: Bound["policies"]["deadline"],
+    onEnd: OnEnd | undefined
+  ): Stream.Stream<any, any, any> => {
+    let chunk: ReadonlyArray<any> | undefined = first
+    let fresh = true
+    let seen = 0
+    const end = (truncated: boolean) =>
+      Effect.andThen(
+        onEnd === undefined
+          ? Effect.void
+          : Effect.flatMap(Clock.currentTimeMillis, (now) =>
+              onEnd({ rows: seen, truncated, node, asOf: DateTime.makeUnsafe(now) })
+            ),
+        Cause.done()
+      )
+    const pull: Pull.Pull<any, any, void, any> = Effect.suspend(() => {
+      if (maxRows !== undefined && seen >= maxRows && !fresh) {
+        // Whether there is more is asked only now, when everything that may be given has been.
+        return chunk !== undefined && chunk.length > 0
+          ? end(true)
+          : Effect.flatMap(advance, (more) => end(more !== undefined))
+      }
+      const ready = fresh ? Effect.succeed(chunk) : advance
+      return Effect.flatMap(ready, (rows) => {
+        fresh = false
+        chunk = undefined
+        if (rows === undefined) return end(false)
+        const left = maxRows === undefined ? rows.length : maxRows - seen
+        const given = rows.length > left ? rows.slice(0, left) : rows
+        if (rows.length > left) chunk = rows.slice(left)
+        const before = seen
+        seen += given.length
+        return decode(given, before) as Effect.Effect<any, any, any>
+      })
+    })
+    const advance: Next = Effect.suspend(() => deadline(Effect.mapError(next, (error) => tell(bound, error, 1))))
+    return Stream.fromPull(Effect.succeed(pull))
+  }
+
+  return stream
+}
+
+/** A permit for as long as the scope lives: its end interrupts the fiber that holds it. */
+const permit = (bulkhead: Bulkhead.Bulkhead, scope: Scope.Scope): Effect.Effect<void, Overloaded> =>
+  Effect.gen(function* () {
+    const granted = yield* Deferred.make<void, Overloaded>()
+    const holding = bulkhead.withPermit(Effect.andThen(Deferred.succeed(granted, undefined), Effect.never))
+    yield* Effect.forkIn(
+      Effect.catch(holding, (error) => Deferred.fail(granted, error)),
+      scope,
+      { startImmediately: true }
+    )
+    yield* Deferred.await(granted)
+  })

@@ -1,0 +1,223 @@
+/**
+ * The nodes of one database and what is known of them: evidence in, standings out, changes told.
+ *
+ * It does no IO. Probes and pools bring evidence by `observed`, `failed` and `revoked`; the router reads the views.
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as PubSub from "effect/PubSub"
+import * as Random from "effect/Random"
+import * as Stream from "effect/Stream"
+import type { LastError } from "../ReportError.ts"
+import * as NodeState from "./NodeState.ts"
+import * as Router from "./Router.ts"
+import * as Standing from "./Standing.ts"
+
+/** What a node brings with it. */
+export interface Member {
+  readonly name: string
+  readonly zone?: string | undefined
+  outstanding(): number
+  canServeNow(): boolean
+}
+
+/** A node as the router sees it. */
+export interface View<M extends Member> extends Router.NodeView {
+  readonly member: M
+  readonly draining: boolean
+}
+
+/** A node went from one state to another. */
+export interface Change {
+  readonly at: number
+  readonly node: string
+  readonly kind: "phase" | "role" | "fenced" | "added" | "draining" | "removed"
+  readonly from: string
+  readonly to: string
+  readonly lastError: LastError | undefined
+}
+
+class NodeEntry<M extends Member> implements View<M> {
+  readonly name: string
+  readonly zone: string | undefined
+  readonly member: M
+  state: NodeState.NodeState
+  standing: Standing.Standing = Standing.nothing
+  draining = false
+
+  constructor(member: M, now: number) {
+    this.name = member.name
+    this.zone = member.zone
+    this.member = member
+    this.state = NodeState.initial(now)
+  }
+
+  outstanding(): number {
+    return this.member.outstanding()
+  }
+
+  canServeNow(): boolean {
+    return this.member.canServeNow()
+  }
+}
+
+const shown = (role: NodeState.Role | undefined): string => role ?? "unknown"
+
+/** See the top of this file. */
+export class Topology<M extends Member> {
+  readonly thresholds: NodeState.Thresholds
+  private readonly entries = new Map<string, NodeEntry<M>>()
+  private list: ReadonlyArray<NodeEntry<M>> = []
+  private memory: Standing.Memory = Standing.empty
+  private readonly pubsub: PubSub.PubSub<Change>
+  private readonly listeners = new Set<(change: Change) => void>()
+  private readonly now: () => number
+  private readonly random: () => number
+
+  constructor(options: {
+    readonly thresholds: NodeState.Thresholds
+    readonly pubsub: PubSub.PubSub<Change>
+    readonly now: () => number
+    readonly random: () => number
+  }) {
+    this.thresholds = options.thresholds
+    this.pubsub = options.pubsub
+    this.now = options.now
+    this.random = options.random
+  }
+
+  get nodes(): ReadonlyArray<View<M>> {
+    return this.list
+  }
+
+  get(name: string): View<M> | undefined {
+    return this.entries.get(name)
+  }
+
+  /** The node that is used as primary, as far as is known. */
+  get primary(): View<M> | undefined {
+    return this.list.find(({ standing }) => standing.role === "primary" && standing.fenced === undefined)
+  }
+
+  add(member: M): void {
+    if (this.entries.has(member.name)) return
+    const now = this.now()
+    this.entries.set(member.name, new NodeEntry(member, now))
+    this.list = [...this.entries.values()]
+    this.tell({ at: now, node: member.name, kind: "added", from: "absent", to: "unknown", lastError: undefined })
+  }
+
+  /** No new work for it from now on. */
+  drain(name: string): void {
+    const entry = this.entries.get(name)
+    if (entry === undefined || entry.draining) return
+    entry.draining = true
+    this.tell({
+      at: this.now(),
+      node: name,
+      kind: "draining",
+      from: entry.state.phase,
+      to: "draining",
+      lastError: undefined
+    })
+  }
+
+  remove(name: string): void {
+    const entry = this.entries.get(name)
+    if (entry === undefined) return
+    this.entries.delete(name)
+    this.list = [...this.entries.values()]
+    const now = this.now()
+    this.tell({ at: now, node: name, kind: "removed", from: entry.state.phase, to: "absent", lastError: undefined })
+    this.judge(now)
+  }
+
+  /** A look succeeded. */
+  observed(name: string, observation: NodeState.Observation): void {
+    this.update(name, (state, now) => NodeState.observe(state, observation, now, this.thresholds))
+  }
+
+  /** A look failed, or the node cannot be reached. */
+  failed(name: string, failure: NodeState.Failure): void {
+    this.update(name, (state, now) => NodeState.fail(state, failure, now, this.thresholds))
+  }
+
+  /** The node answered that it is not what we thought. */
+  revoked(name: string, failure: NodeState.Failure): void {
+    this.update(name, (state, now) => NodeState.revoke(state, failure, now))
+  }
+
+  /** The best node that is known to fit. The usual way; {@link choose} is for everything else. */
+  pick(want: Router.Want): View<M> | undefined {
+    return Router.pick<View<M>>(this.list, want, this.now(), this.thresholds, this.random)
+  }
+
+  choose(want: Router.Want): Router.Choice<View<M>> {
+    return Router.choose<View<M>>(this.list, want, this.now(), this.thresholds, this.random)
+  }
+
+  /** Calls back at every change, synchronously, until the function it gives is called. */
+  onChange(listener: (change: Change) => void): () => void {
+    this.listeners.add(listener)
+    return () => this.listeners.delete(listener)
+  }
+
+  get changes(): Stream.Stream<Change> {
+    return Stream.fromPubSub(this.pubsub)
+  }
+
+  private update(name: string, f: (state: NodeState.NodeState, now: number) => NodeState.NodeState): void {
+    const entry = this.entries.get(name)
+    if (entry === undefined) return
+    const now = this.now()
+    const before = entry.state
+    const after = f(before, now)
+    if (after === before) return
+    entry.state = after
+    if (before.phase !== after.phase) {
+      const lastError = after.failures > 0 || after.phase === "suspect" ? after.lastError : undefined
+      this.tell({ at: now, node: name, kind: "phase", from: before.phase, to: after.phase, lastError })
+    }
+    this.judge(now)
+  }
+
+  private judge(now: number): void {
+    const states = new Map([...this.entries].map(([name, { state }]) => [name, state] as const))
+    const judged = Standing.judge(this.memory, states, now, this.thresholds)
+    this.memory = judged.memory
+    for (const entry of this.list) {
+      const before = entry.standing
+      const after = judged.standings.get(entry.name) ?? Standing.nothing
+      entry.standing = after
+      const change = { at: now, node: entry.name, lastError: undefined }
+      if (before.role !== after.role)
+        this.tell({ ...change, kind: "role", from: shown(before.role), to: shown(after.role) })
+      if (before.fenced?.reason !== after.fenced?.reason) {
+        const from = before.fenced?.reason ?? "in use"
+        this.tell({ ...change, kind: "fenced", from, to: after.fenced?.reason ?? "in use" })
+      }
+    }
+  }
+
+  private tell(change: Change): void {
+    for (const listener of this.listeners) listener(change)
+    PubSub.publishUnsafe(this.pubsub, change)
+  }
+}
+
+/** An empty topology. `random` decides between equals; give one with a seed to repeat what happened. */
+export const make = <M extends Member>(options?: {
+  readonly thresholds?: Partial<NodeState.Thresholds> | undefined
+  readonly random?: (() => number) | undefined
+}): Effect.Effect<Topology<M>> =>
+  Effect.gen(function* () {
+    const clock = yield* Clock.Clock
+    const random = yield* Random.Random
+    const pubsub = yield* PubSub.sliding<Change>(1024)
+    return new Topology<M>({
+      thresholds: { ...NodeState.defaultThresholds, ...options?.thresholds },
+      pubsub,
+      now: () => clock.currentTimeMillisUnsafe(),
+      random: options?.random ?? (() => random.nextDoubleUnsafe())
+    })
+  })

@@ -1,0 +1,122 @@
+/** Subjects in Effect's world: the bare driver, and Sluice. */
+import * as PgClient from "@effect/sql-pg/PgClient"
+import { Database, Report } from "@sluice/sdk"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as ManagedRuntime from "effect/ManagedRuntime"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import * as SqlClient from "effect/sql/SqlClient"
+import * as Stream from "effect/Stream"
+import { checked, type Item, keys, type Load, type Querying, type Subject, wide } from "../Subject.ts"
+
+/** `fibers` fibers of one runtime that repeat `once` until the time is over. */
+const effects =
+  <R>(runtime: ManagedRuntime.ManagedRuntime<R, unknown>) =>
+  (once: (key: number) => Effect.Effect<unknown, unknown, R>): Load =>
+  (fibers, millis) => {
+    let count = 0
+    const end = performance.now() + millis
+    const worker = Effect.whileLoop({
+      while: () => performance.now() < end,
+      body: () => once((count++ % keys) + 1),
+      step: () => {}
+    })
+    return runtime.runPromise(
+      Effect.map(
+        Effect.forEach(Array.from({ length: fibers }), () => worker, { concurrency: "unbounded", discard: true }),
+        () => count
+      )
+    )
+  }
+
+const five =
+  <E, R>(select: (id: number) => Effect.Effect<unknown, E, R>) =>
+  (id: number) =>
+    Effect.forEach([0, 1, 2, 3, 4], (n) => select(((id + n) % keys) + 1), { concurrency: 5, discard: true })
+
+/** Everything that goes over Effect's `SqlClient`, whoever provides it. */
+const overSqlClient = async (layer: Layer.Layer<SqlClient.SqlClient, unknown>): Promise<Querying> => {
+  const runtime = ManagedRuntime.make(layer)
+  const sql = await runtime.runPromise(SqlClient.SqlClient)
+  const load = effects(runtime)
+  const select = (id: number) =>
+    Effect.map(sql<Item>`select id, name, value from items where id = ${id}`, (rows) => checked(rows[0], id))
+  return {
+    select: load(select),
+    transaction: load((id) => sql.withTransaction(select(id))),
+    acquire: load(() => Effect.scoped(sql.reserve)),
+    five: load(five(select)),
+    collect: (rows) =>
+      runtime.runPromise(
+        Effect.map(sql.unsafe<{ speed: number }>(wide(String(rows))), (all) => {
+          let sum = 0
+          for (const row of all) sum += row.speed
+          return sum
+        })
+      ),
+    stream: (rows) => {
+      let sum = 0
+      return runtime.runPromise(
+        Effect.as(
+          Stream.runForEachArray(sql.unsafe<{ speed: number }>(wide(String(rows))).stream, (chunk) =>
+            Effect.sync(() => {
+              for (const row of chunk) sum += row.speed
+            })
+          ),
+          0
+        ).pipe(Effect.map(() => sum))
+      )
+    },
+    close: () => runtime.dispose()
+  }
+}
+
+/** `@effect/sql-pg` as it is, with its own pool. */
+export const driver: Subject = {
+  name: "driver",
+  open: ({ pool, url }) => overSqlClient(PgClient.layer({ url: Redacted.make(url), maxConnections: pool }))
+}
+
+/** The same with its sessions shared by fibers (pipelining). */
+export const driverShared: Subject = {
+  name: "driver shared",
+  open: ({ pool, url }) =>
+    overSqlClient(PgClient.layer({ url: Redacted.make(url), maxConnections: pool, multiplexConcurrency: 32 }))
+}
+
+class Bench extends Database.Service<Bench>()("bench", { roles: ["main"] }) {}
+
+const byKey = Report.make("byKey", {
+  database: Bench.role("main"),
+  params: { id: Schema.Int },
+  row: { id: Schema.Int, name: Schema.String, value: Schema.Finite },
+  query: (sql, { id }) => sql`select id, name, value from items where id = ${id}`,
+  deadline: "10 seconds",
+  lane: "interactive"
+})
+
+const layerOf = (url: string, pool: number) => Bench.layer({ main: { url: Redacted.make(url), maxConnections: pool } })
+
+/** A report of Sluice: deadline, lease, statement, decode. */
+export const sluice: Subject = {
+  name: "sluice",
+  open: async ({ pool: size, url }) => {
+    const runtime = ManagedRuntime.make(layerOf(url, size))
+    const { pool } = (await runtime.runPromise(Bench.role("main"))).nodes[0]!
+    const load = effects(runtime)
+    const select = (id: number) => Effect.map(byKey.run({ id }), (rows) => checked(rows[0], id))
+    return {
+      select: load(select),
+      acquire: load(() => pool.use({ name: "bench", lane: "interactive" }, () => Effect.void)),
+      five: load(five(select)),
+      close: () => runtime.dispose()
+    }
+  }
+}
+
+/** Effect's `SqlClient` over the pool of Sluice: the same calls as the bare driver. */
+export const sluiceSql: Subject = {
+  name: "sluice sql",
+  open: ({ pool, url }) => overSqlClient(Layer.provide(Bench.layerSqlClient("main"), layerOf(url, pool)))
+}

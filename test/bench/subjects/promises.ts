@@ -1,0 +1,93 @@
+import { Kysely, PostgresDialect, sql as raw } from "kysely"
+import * as pg from "pg"
+import postgres from "postgres"
+import { createPool, sql as tag } from "slonik"
+import { checked, type Item, promises, type Subject, wide } from "../Subject.ts"
+
+const nextKeys = (id: number) => [0, 1, 2, 3, 4].map((n) => ((id + n) % 10_000) + 1)
+
+/** `postgres`, which prepares by itself and pipelines when its sessions are busy. */
+export const postgresJs: Subject = {
+  name: "postgres",
+  open: async ({ pool, url }) => {
+    const sql = postgres(url, { max: pool, onnotice: () => {} })
+    const select = async (id: number) =>
+      checked((await sql<Array<Item>>`select id, name, value from items where id = ${id}`)[0], id)
+    return {
+      select: promises(select),
+      transaction: promises((id) =>
+        sql.begin(async (tx) =>
+          checked((await tx<Array<Item>>`select id, name, value from items where id = ${id}`)[0], id)
+        )
+      ),
+      acquire: promises(async () => (await sql.reserve()).release()),
+      five: promises((id) => Promise.all(nextKeys(id).map(select))),
+      collect: async (rows) => {
+        let sum = 0
+        for (const row of await sql.unsafe<Array<{ speed: number }>>(wide(String(rows)))) sum += row.speed
+        return sum
+      },
+      stream: async (rows) => {
+        let sum = 0
+        await sql.unsafe<Array<{ speed: number }>>(wide(String(rows))).cursor(1_000, (chunk) => {
+          for (const row of chunk) sum += row.speed
+        })
+        return sum
+      },
+      close: () => sql.end({ timeout: 5 })
+    }
+  }
+}
+
+// slonik is made for Node 24; this is all that keeps it from running on Node 20.
+const promise = Promise as unknown as { withResolvers?: () => unknown }
+promise.withResolvers ??= () => {
+  let settle = {}
+  const made = new Promise((resolve, reject) => (settle = { resolve, reject }))
+  return { promise: made, ...settle }
+}
+
+/** `slonik` with its defaults: it resets a session with DISCARD ALL each time it comes back. */
+export const slonik: Subject = {
+  name: "slonik",
+  open: async ({ pool: maximumPoolSize, url }) => {
+    const pool = await createPool(url, { maximumPoolSize, connectionTimeout: "DISABLE_TIMEOUT" })
+    const query = (id: number) => tag.unsafe`select id, name, value from items where id = ${id}`
+    const select = async (id: number) => checked((await pool.one(query(id))) as Item, id)
+    return {
+      select: promises(select),
+      transaction: promises((id) => pool.transaction(async (tx) => checked((await tx.one(query(id))) as Item, id))),
+      acquire: promises(() => pool.connect(async () => {})),
+      five: promises((id) => Promise.all(nextKeys(id).map(select))),
+      close: async () => {
+        await pool.end()
+      }
+    }
+  }
+}
+
+/** `kysely` over `pg`. It does not name its statements. */
+export const kysely: Subject = {
+  name: "kysely",
+  open: async ({ pool, url }) => {
+    const db = new Kysely<{ items: Item }>({
+      dialect: new PostgresDialect({ pool: new pg.Pool({ connectionString: url, max: pool }) })
+    })
+    const query = (id: number, on: Kysely<{ items: Item }> = db) =>
+      on.selectFrom("items").select(["id", "name", "value"]).where("id", "=", id).executeTakeFirst()
+    const select = async (id: number) => checked(await query(id), id)
+    return {
+      select: promises(select),
+      transaction: promises((id) => db.transaction().execute(async (tx) => checked(await query(id, tx), id))),
+      acquire: promises(() => db.connection().execute(async () => {})),
+      five: promises((id) => Promise.all(nextKeys(id).map(select))),
+      collect: async (rows) => {
+        let sum = 0
+        for (const row of (await raw<{ speed: number }>`${raw.raw(wide(String(rows)))}`.execute(db)).rows)
+          sum += row.speed
+        return sum
+      },
+      close: () => db.destroy()
+    }
+  }
+}

@@ -1,0 +1,50 @@
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Stream from "effect/Stream"
+import * as SessionPool from "../../../packages/sdk/src/pool/SessionPool.ts"
+import type { FakeServer, FakeSession } from "./FakeSession.ts"
+
+export const request = { lane: "report", name: "stoppage" }
+
+/** A pool over a server in memory. Its scope's end destroys at once, for virtual time stands still by then. */
+export const makePool = (server: FakeServer, options: Partial<SessionPool.PoolOptions<FakeSession>> = {}) =>
+  SessionPool.make<FakeSession>({
+    name: "fleet/primary@127.0.0.1:5432",
+    connect: server.connect,
+    classifyConnect: (error) => {
+      const code = (error.reason.cause as { code?: string }).code
+      return code === "28P01" ? "password" : code === "3D000" ? "permanent" : "transient"
+    },
+    min: 0,
+    closeGraceful: 0,
+    closeHard: 0,
+    ...options
+  })
+
+export type FakePool = SessionPool.SessionPool<FakeSession>
+
+/** Starts now, up to its first wait. */
+export const start = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.forkChild(effect, { startImmediately: true })
+
+/** Holds a session for so long. */
+export const hold = (pool: FakePool, millis: number, more: Partial<SessionPool.PoolRequest> = {}) =>
+  pool.use({ ...request, ...more }, (session) => session.query(millis))
+
+/** The virtual time an effect takes, with what became of it. */
+export const timed = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.gen(function* () {
+    const from = yield* Clock.currentTimeMillis
+    const result = yield* Effect.result(effect)
+    return { result, millis: (yield* Clock.currentTimeMillis) - from }
+  })
+
+/** Everything that the pool tells from now on. */
+export const collect = (pool: FakePool) =>
+  Effect.gen(function* () {
+    const events: Array<SessionPool.PoolEvent> = []
+    const fiber = yield* start(Stream.runForEach(pool.events, (event) => Effect.sync(() => events.push(event))))
+    return { events, tags: () => events.map((event) => event._tag), stop: Fiber.interrupt(fiber) }
+  })
+
+export const failure = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.flip(effect)
