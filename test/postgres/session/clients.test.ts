@@ -247,6 +247,28 @@ layer(PgCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })(
       })
     )
 
+    it.effect("asks a query for each streamed row in one transaction, where the driver waits for itself", () =>
+      Effect.gen(function* () {
+        const server = yield* primary
+        const body = (sql: SqlClient.SqlClient) =>
+          sql.withTransaction(
+            Stream.runFold(
+              Stream.mapEffect(sql`select g from generate_series(1, 30000) g`.stream, ({ g }) =>
+                (g as number) % 1000 === 0 ? Effect.as(sql`select ${g}::int4`, 1) : Effect.succeed(0)
+              ),
+              () => 0,
+              (sum, one) => sum + one
+            )
+          )
+        const bare = yield* driverClient(server, { maxConnections: 1 })
+        const stuck = yield* Effect.forkDetach(body(bare), { startImmediately: true })
+        assert.strictEqual(yield* body(yield* heldClient(server)), 30)
+        yield* Effect.sleep("1 second")
+        assert.isUndefined(stuck.pollUnsafe())
+        yield* Effect.forkDetach(Fiber.interrupt(stuck))
+      })
+    )
+
     it.effect("listens and notifies, and the queue fails with the session", () =>
       Effect.gen(function* () {
         const server = yield* primary

@@ -130,8 +130,8 @@ export class Session implements Poolable {
   }
 
   /**
-   * Rows in chunks, with backpressure down to the socket. For a session of one's own: nothing behind it on the wire is
-   * answered before the stream has ended. Leaving it early returns at once; the session is then `busy`.
+   * Rows in chunks, with backpressure down to the socket. For a session of one's own: what is submitted behind it is
+   * answered after its last row, so from then on the rows are read into memory without waiting for their consumer. Leaving it early returns at once; the session is then `busy`.
    */
   stream(
     sql: string,

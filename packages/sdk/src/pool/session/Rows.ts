@@ -12,7 +12,7 @@ import type { Wire } from "./Wire.ts"
 type Chunk = readonly [any, ...Array<any>]
 type Pulled = Effect.Effect<Chunk, SqlError | Cause.Done<void>>
 
-/** Reading stops when so many rows, or so many reads of the socket, wait for the consumer. */
+/** Reading stops when so many rows, or so many reads of the socket, wait for the consumer, and nobody waits behind them. */
 const rowsAhead = 512
 const readsAhead = 16
 
@@ -21,11 +21,13 @@ class StreamOperation extends StatementOperation {
   #reads = 0
   #paused = false
   #scheduled = false
+  #hurried = false
   #waiting: ((exit: Pulled) => void) | undefined
   #end: Pulled | undefined
 
   constructor(wire: Wire, sql: string, params: ReadonlyArray<unknown>, options: StatementOptions | undefined) {
     super(wire, sql, params, options, (result) => {
+      if (wire.streaming?.operation === this) wire.streaming = undefined
       this.#end = Result.isSuccess(result) ? Cause.done() : Effect.fail(result.failure)
       this.#deliver()
     })
@@ -43,7 +45,12 @@ class StreamOperation extends StatementOperation {
     this.#scheduled = false
     this.#reads++
     this.#deliver()
-    if (!this.#paused && this.#end === undefined && (this.#rows.length >= rowsAhead || this.#reads >= readsAhead)) {
+    if (
+      !this.#paused &&
+      !this.#hurried &&
+      this.#end === undefined &&
+      (this.#rows.length >= rowsAhead || this.#reads >= readsAhead)
+    ) {
       this.#paused = true
       this.wire.pause(true)
     }
@@ -70,6 +77,12 @@ class StreamOperation extends StatementOperation {
     this.wire.pause(false)
   }
 
+  /** Somebody waits for an answer behind these rows, perhaps for the sake of one of them: read them all now. */
+  hurry(): void {
+    this.#hurried = true
+    this.#resume()
+  }
+
   readonly pull: Pulled = Effect.callback<Chunk, SqlError | Cause.Done<void>>((resume) => {
     this.#waiting = resume
     this.#resume()
@@ -83,6 +96,7 @@ class StreamOperation extends StatementOperation {
   leave(): void {
     if (this.#end !== undefined) return
     this.#rows = []
+    if (this.wire.streaming?.operation === this) this.wire.streaming = undefined
     this.wire.abandon(this)
     this.#resume()
   }
@@ -102,6 +116,7 @@ export const stream = (
           scope,
           Effect.sync(() => operation.leave())
         )
+        wire.streaming = { operation, hurry: () => operation.hurry() }
         wire.submit(operation)
         return operation.pull
       })

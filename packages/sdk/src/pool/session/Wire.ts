@@ -85,6 +85,8 @@ export class Wire {
   cancelling = false
   /** An abandoned statement that is alone on the wire is cancelled at once; for sessions that several callers share. */
   onAlone: (() => void) | undefined
+  /** A stream whose rows are read only as they are taken, until somebody waits behind it: its consumer may be the one. */
+  streaming: { readonly operation: Operation; readonly hurry: () => void } | undefined
   /** BEGIN, due with the next statement. */
   begin: Uint8Array | undefined
   /** The statement limit that the server has now, as far as is known; `null` is the session's own default. */
@@ -143,6 +145,7 @@ export class Wire {
 
   submit(operation: Operation, first = false): void {
     if (this.dead !== undefined) return operation.reject(withFacts(this.dead, { sent: false, commit: false }))
+    if (this.streaming !== undefined && this.streaming.operation !== operation) this.streaming.hurry()
     if (first) this.#pending.unshift(operation)
     else this.#pending.push(operation)
     this.#schedule()
