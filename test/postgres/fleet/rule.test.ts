@@ -222,9 +222,9 @@ postgres(fleet)("stops and trips", (it) => {
       for (const [index, fixes] of made.entries()) {
         const name = registration(index)
         // The leg across the cut is in neither half: it belongs to the state that both of its ends are in.
-        const before = fixes.filter((fix) => fix.time < at)
+        const earliest = fixes[0]!
         const halves = [...(first.get(name) ?? [])]
-        const last = halves.pop() ?? { moving: before[0]!.speed > rule.motionThreshold, start: before[0]!.time }
+        const last = halves.pop() ?? { moving: earliest.speed > rule.motionThreshold, start: earliest.time }
         halves.push({ ...last, end: at }, ...(second.get(name) ?? []))
         const joined: Array<Interval> = []
         for (const tile of halves) {
