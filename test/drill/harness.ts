@@ -1,0 +1,216 @@
+/**
+ * The load of a drill, and the account of it: every call that was started is found again under exactly one heading.
+ *
+ * A closed loop of workers, four reads to a write. Writes carry a token of their own, so that the table tells afterwards
+ * what became of each: acknowledged and not there is lost, there twice is doubled, there although the caller was told
+ * that it is certainly not is wrong.
+ */
+import type { Answer, Opened } from "./Subject.ts"
+
+/** A call as it ended, for the account and the timeline. Times in milliseconds since the load began. */
+export interface Call {
+  readonly began: number
+  readonly ended: number
+  readonly kind: Answer["kind"] | "wrong" | "unanswered"
+  readonly error?: string
+  readonly late: boolean
+}
+
+/** A line of `--json`. */
+export interface DrillResult {
+  readonly fault: string
+  readonly subject: "sluice" | "driver" | "pg"
+  readonly calls: number
+  readonly succeeded: number
+  readonly failedAsDeclared: number
+  readonly failedOtherwise: number
+  readonly late: number
+  readonly lost: number
+  readonly doubled: number
+  readonly wrong: number
+  readonly leaked: number
+  /** From the end of the fault until calls succeed and go on doing so; null: not while we looked. */
+  readonly recoveryMs: number | null
+  readonly note?: string
+}
+
+/** These are zero for Sluice, or the command exits with 1. */
+export const zeros = ["failedOtherwise", "late", "lost", "doubled", "wrong", "leaked"] as const
+
+export interface LoadOptions {
+  readonly workers: number
+  readonly deadline: number
+  /** How long after its deadline a call is given up and counted as lost. */
+  readonly patience: number
+  readonly random: () => number
+  /** Begins every token. */
+  readonly tag: string
+  readonly now?: (() => number) | undefined
+}
+
+/** Beyond the deadline, a caller is told within this many milliseconds. */
+const grace = 50
+
+/** Sees how long this process itself was not running: a call is not late for what was our own absence. */
+const heartbeat = (now: () => number) => {
+  const absences: Array<{ readonly from: number; readonly to: number }> = []
+  let last = now()
+  const timer = setInterval(() => {
+    const at = now()
+    if (at - last > 15) absences.push({ from: last, to: at })
+    last = at
+  }, 5)
+  return {
+    /** Milliseconds of absence between two instants, a tick that has not come yet included. */
+    between: (from: number, to: number) => {
+      const open = now() - last > 15 ? [{ from: last, to: now() }] : []
+      return [...absences, ...open].reduce(
+        (sum, absence) => sum + Math.max(0, Math.min(to, absence.to) - Math.max(from, absence.from)),
+        0
+      )
+    },
+    longest: () => Math.max(0, ...absences.map(({ from, to }) => to - from)),
+    stop: () => clearInterval(timer)
+  }
+}
+
+export const itemName = (id: number) => `item ${id}`
+
+export const makeLoad = (opened: Opened, options: LoadOptions) => {
+  const now = options.now ?? (() => performance.now())
+  const zero = now()
+  const calls: Array<Call> = []
+  const acknowledged = new Set<string>()
+  const refused = new Set<string>()
+  const unknown = new Set<string>()
+  const heart = heartbeat(now)
+  const pending = new Set<Promise<void>>()
+  let running = true
+  let paused: Promise<void> | undefined
+  let resume = () => {}
+  let number = 0
+
+  const settle = (answer: Promise<Answer>): Promise<Answer | "unanswered"> => {
+    let timer: ReturnType<typeof setTimeout> | undefined
+    const limit = new Promise<"unanswered">((resolve) => {
+      timer = setTimeout(() => resolve("unanswered"), options.deadline + options.patience)
+    })
+    const told = answer.catch((error): Answer => ({ kind: "otherwise", error: String(error) }))
+    return Promise.race([told, limit]).finally(() => clearTimeout(timer))
+  }
+
+  const once = async (): Promise<void> => {
+    const n = number++
+    const isWrite = n % 5 === 4
+    const id = 1 + Math.floor(options.random() * 1_000)
+    const token = `${options.tag}-${n}`
+    const began = now()
+    const answer = await settle(isWrite ? opened.write(token) : opened.read(id))
+    const ended = now()
+    const late = ended - began - heart.between(began, ended) > options.deadline + grace
+    const at = { began: began - zero, ended: ended - zero, late }
+    if (answer === "unanswered") {
+      if (isWrite) unknown.add(token)
+      calls.push({ ...at, kind: "unanswered", error: "no answer" })
+      return
+    }
+    if (answer.kind === "ok") {
+      if (isWrite) acknowledged.add(token)
+      calls.push({ ...at, kind: answer.value === (isWrite ? token : itemName(id)) ? "ok" : "wrong" })
+      return
+    }
+    if (isWrite) (answer.kind === "declared" && !answer.mayBeApplied ? refused : unknown).add(token)
+    calls.push({ ...at, kind: answer.kind, error: answer.error })
+  }
+
+  const worker = async () => {
+    while (running) {
+      if (paused !== undefined) await paused
+      if (!running) return
+      const call = once()
+      pending.add(call)
+      await call
+      pending.delete(call)
+      // A caller that failed at once does not come back at once.
+      await new Promise((resolve) => setTimeout(resolve, 10 + options.random() * 20))
+    }
+  }
+  const workers = Array.from({ length: options.workers }, worker)
+
+  return {
+    /** Milliseconds since the load began. */
+    at: () => now() - zero,
+    pause: async () => {
+      paused = new Promise((resolve) => (resume = resolve))
+      await Promise.all(pending)
+    },
+    resume: () => {
+      paused = undefined
+      resume()
+    },
+    /** No new calls; waits for those that run. */
+    stop: async () => {
+      running = false
+      paused = undefined
+      resume()
+      await Promise.all(workers)
+      heart.stop()
+    },
+    calls,
+    longestAbsence: heart.longest,
+    /** What the table says about the writes: how often each token is there. */
+    account: (stored: ReadonlyMap<string, number>) => {
+      const doubled = [...stored.values()].filter((count) => count > 1).length
+      const lost = [...acknowledged].filter((token) => !stored.has(token)).length
+      const wrong = [...refused].filter((token) => stored.has(token)).length
+      const appliedUnknown = [...unknown].filter((token) => stored.has(token)).length
+      return { doubled, lost, wrong, appliedUnknown, unknown: unknown.size, written: acknowledged.size }
+    }
+  }
+}
+
+/**
+ * From `healed` to the first success after which no call that was started since fails; null when there is none. Calls
+ * that were started during the fault may still fail without being counted against the recovery.
+ */
+export const recovery = (calls: ReadonlyArray<Call>, healed: number): number | null => {
+  const after = calls.filter((call) => call.began >= healed)
+  const lastFailure = Math.max(healed, ...after.filter((call) => call.kind !== "ok").map((call) => call.ended))
+  const firsts = calls.filter((call) => call.kind === "ok" && call.ended >= lastFailure).map((call) => call.ended)
+  return firsts.length === 0 ? null : Math.max(0, Math.round(Math.min(...firsts) - healed))
+}
+
+/** The numbers of a drill out of its calls, its writes and what was left behind. */
+export const summarize = (
+  fault: string,
+  subject: DrillResult["subject"],
+  calls: ReadonlyArray<Call>,
+  writes: { readonly doubled: number; readonly lost: number; readonly wrong: number },
+  leaked: number,
+  healed: number,
+  notes: ReadonlyArray<string>
+): DrillResult => {
+  const count = (kind: Call["kind"]) => calls.filter((call) => call.kind === kind).length
+  const errors = new Map<string, number>()
+  for (const { error } of calls) if (error !== undefined) errors.set(error, (errors.get(error) ?? 0) + 1)
+  const told = [...errors]
+    .toSorted(([, a], [, b]) => b - a)
+    .slice(0, 6)
+    .map(([error, times]) => `${times} x ${error}`)
+  const note = [...told, ...notes].join("; ")
+  return {
+    fault,
+    subject,
+    calls: calls.length,
+    succeeded: count("ok"),
+    failedAsDeclared: count("declared"),
+    failedOtherwise: count("otherwise"),
+    late: calls.filter((call) => call.late).length,
+    lost: writes.lost + count("unanswered"),
+    doubled: writes.doubled,
+    wrong: writes.wrong + count("wrong"),
+    leaked,
+    recoveryMs: recovery(calls, healed),
+    ...(note !== "" && { note })
+  }
+}
