@@ -85,7 +85,7 @@ export const makeLoad = (opened: Opened, options: LoadOptions) => {
   const unknown = new Set<string>()
   const heart = heartbeat(now)
   const pending = new Set<Promise<void>>()
-  let running = true
+  const state = { running: true }
   let paused: Promise<void> | undefined
   let resume = () => {}
   let number = 0
@@ -124,9 +124,9 @@ export const makeLoad = (opened: Opened, options: LoadOptions) => {
   }
 
   const worker = async () => {
-    while (running) {
+    while (state.running) {
       if (paused !== undefined) await paused
-      if (!running) return
+      if (!state.running) return
       const call = once()
       pending.add(call)
       await call
@@ -150,7 +150,7 @@ export const makeLoad = (opened: Opened, options: LoadOptions) => {
     },
     /** No new calls; waits for those that run. */
     stop: async () => {
-      running = false
+      state.running = false
       paused = undefined
       resume()
       await Promise.all(workers)
