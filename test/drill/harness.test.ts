@@ -30,7 +30,7 @@ const run = async (change: (stored: Array<string>) => Partial<Opened>) => {
   const counts = new Map<string, number>()
   for (const token of stored) counts.set(token, (counts.get(token) ?? 0) + 1)
   const account = load.account(counts)
-  const result = summarize("test", "sluice", load.calls, account, 0, 0, [])
+  const result = summarize("sluice", load.calls, account, 0, { name: "test", began: 0, healed: 0 }, [])
   assert.isAbove(result.calls, 3)
   assert.strictEqual(
     result.succeeded +
@@ -135,11 +135,27 @@ describe("the account of a drill", () => {
   it("recovery ends with the last failure of a call that began after the fault", () => {
     const call = (began: number, ended: number, kind: Call["kind"]): Call => ({ began, ended, kind, late: false })
     const during = call(50, 180, "declared")
-    assert.strictEqual(recovery([during, call(110, 130, "ok")], 100), 30)
+    assert.strictEqual(recovery([during, call(110, 130, "ok")], 0, 100), 30)
     assert.strictEqual(
-      recovery([during, call(110, 130, "ok"), call(120, 160, "declared"), call(150, 170, "ok")], 100),
+      recovery([during, call(110, 130, "ok"), call(120, 160, "declared"), call(150, 170, "ok")], 0, 100),
       70
     )
-    assert.isNull(recovery([call(110, 130, "ok"), call(120, 160, "declared")], 100))
+    assert.isNull(recovery([call(110, 130, "ok"), call(120, 160, "declared")], 0, 100))
+  })
+
+  it("recovery ends after the gap, also when nothing failed", () => {
+    const every = (from: number, to: number): ReadonlyArray<Call> =>
+      Array.from({ length: (to - from) / 5 }, (_, n) => ({
+        began: from + n * 5 - 4,
+        ended: from + n * 5,
+        kind: "ok",
+        late: false
+      }))
+    assert.strictEqual(recovery([...every(0, 1_000), ...every(1_000, 3_000)], 1_000, 1_000), 0)
+    assert.strictEqual(recovery([...every(0, 1_000), ...every(1_405, 3_000)], 1_000, 1_000), 405)
+    assert.strictEqual(recovery([...every(0, 1_150), ...every(1_505, 3_000)], 1_000, 1_000), 505)
+    assert.isNull(
+      recovery([...every(0, 1_050), { began: 1_100, ended: 3_000, kind: "unanswered", late: true }], 1_000, 1_000)
+    )
   })
 })

@@ -169,25 +169,40 @@ export const makeLoad = (opened: Opened, options: LoadOptions) => {
   }
 }
 
+const bucket = 100
+
 /**
- * From `healed` to the first success after which no call that was started since fails; null when there is none. Calls
- * that were started during the fault may still fail without being counted against the recovery.
+ * From the end of the fault until calls succeed and go on doing so; null when they do not. That is the first success
+ * after the last failure of a call that was started since (calls of the fault's own time may still fail), and after the
+ * gap, if successes fell below a quarter of what they were before the fault.
  */
-export const recovery = (calls: ReadonlyArray<Call>, healed: number): number | null => {
-  const after = calls.filter((call) => call.began >= healed)
-  const lastFailure = Math.max(healed, ...after.filter((call) => call.kind !== "ok").map((call) => call.ended))
-  const firsts = calls.filter((call) => call.kind === "ok" && call.ended >= lastFailure).map((call) => call.ended)
+export const recovery = (calls: ReadonlyArray<Call>, began: number, healed: number): number | null => {
+  const successes = calls.filter((call) => call.kind === "ok").map((call) => call.ended)
+  const usual = successes.filter((ended) => ended < began).length / Math.max(1, began / bucket)
+  const low = (index: number) => {
+    const from = healed + index * bucket
+    return successes.filter((ended) => ended >= from && ended < from + bucket).length < usual / 4
+  }
+  const buckets = Math.floor((Math.max(healed, ...calls.map((call) => call.ended)) - healed) / bucket)
+  let end = 0
+  // A gap that begins later than this is not the fault's.
+  for (let index = 0; index < Math.min(3, buckets) && end === 0; index++) {
+    if (!low(index)) continue
+    for (end = index + 1; end < buckets && low(end);) end++
+  }
+  const failures = calls.filter((call) => call.kind !== "ok" && call.began >= healed).map((call) => call.ended)
+  const since = Math.max(healed + end * bucket, ...failures)
+  const firsts = successes.filter((ended) => ended >= since)
   return firsts.length === 0 ? null : Math.max(0, Math.round(Math.min(...firsts) - healed))
 }
 
 /** The numbers of a drill out of its calls, its writes and what was left behind. */
 export const summarize = (
-  fault: string,
   subject: DrillResult["subject"],
   calls: ReadonlyArray<Call>,
   writes: { readonly doubled: number; readonly lost: number; readonly wrong: number },
   leaked: number,
-  healed: number,
+  fault: { readonly name: string; readonly began: number; readonly healed: number },
   notes: ReadonlyArray<string>
 ): DrillResult => {
   const count = (kind: Call["kind"]) => calls.filter((call) => call.kind === kind).length
@@ -199,7 +214,7 @@ export const summarize = (
     .map(([error, times]) => `${times} x ${error}`)
   const note = [...told, ...notes].join("; ")
   return {
-    fault,
+    fault: fault.name,
     subject,
     calls: calls.length,
     succeeded: count("ok"),
@@ -210,7 +225,7 @@ export const summarize = (
     doubled: writes.doubled,
     wrong: writes.wrong + count("wrong"),
     leaked,
-    recoveryMs: recovery(calls, healed),
+    recoveryMs: recovery(calls, fault.began, fault.healed),
     ...(note !== "" && { note })
   }
 }

@@ -140,7 +140,7 @@ export const drill = Effect.fnUntraced(function* (ground: Ground, fault: Fault, 
   if (load.longestAbsence() > 100) notes.push(`this process was away for up to ${Math.round(load.longestAbsence())} ms`)
   if (strays.length > 0) notes.push(`uncaught: ${strays[0]}`)
   const leaked = held + sessions + (closed === true ? 0 : 1)
-  const result = summarize(fault.name, subject.name, load.calls, account, leaked, healed, notes)
+  const result = summarize(subject.name, load.calls, account, leaked, { name: fault.name, began, healed }, notes)
   const panel: Panel = { subject: subject.name, calls: load.calls, began, healed }
   return {
     result: { ...result, failedOtherwise: result.failedOtherwise + strays.length } satisfies DrillResult as DrillResult,
