@@ -29,7 +29,7 @@ export interface Subject {
 export interface Opened {
   /** The name of an item, read while the statement takes about 20 ms on the server. */
   readonly read: (id: number) => Promise<Answer>
-  /** Inserts a token, once. */
+  /** Inserts a token, once; about 20 ms on the server as well. */
   readonly write: (token: string) => Promise<Answer>
   /** Permits and sessions still held although nobody is calling, as the subject's own counters say. */
   readonly held: () => Promise<number>

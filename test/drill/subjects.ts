@@ -44,7 +44,8 @@ const reportsOf = (deadline: number) => ({
     database: Drill.role("main"),
     params: { token: Schema.String },
     row: { token: Schema.String },
-    query: (sql, { token }) => sql`insert into writes (token) values (${token}) returning token`,
+    query: (sql, { token }) =>
+      sql`insert into writes (token) select ${token}::text from pg_sleep(0.02) returning token`,
     deadline,
     writes: "once"
   })
@@ -135,7 +136,9 @@ export const driver: Subject = {
       write: (token) =>
         runtime
           .runPromiseExit(
-            sql<{ token: string }>`insert into writes (token) values (${token}) returning token`.pipe(
+            sql<{
+              token: string
+            }>`insert into writes (token) select ${token}::text from pg_sleep(0.02) returning token`.pipe(
               Effect.map((rows) => rows[0]?.token ?? "nothing"),
               Effect.timeout(deadline)
             )
@@ -172,7 +175,8 @@ export const pgPool: Subject = {
       )
     return {
       read: (id) => query("select name from items, pg_sleep(0.02) where id = $1", id, "name"),
-      write: (token) => query("insert into writes (token) values ($1) returning token", token, "token"),
+      write: (token) =>
+        query("insert into writes (token) select $1::text from pg_sleep(0.02) returning token", token, "token"),
       held: async () => pool.waitingCount + (pool.totalCount - pool.idleCount),
       close: () => pool.end()
     }

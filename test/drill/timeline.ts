@@ -78,7 +78,7 @@ export const timeline = (title: string, about: string, panels: ReadonlyArray<Pan
   const legend = [
     ["succeeded", colors.ok],
     ["failed as declared", colors.declared],
-    ["failed otherwise, wrong or unanswered", colors.bad],
+    ["otherwise, wrong, unanswered", colors.bad],
     ["fault", colors.fault]
   ]
     .map(
