@@ -133,6 +133,9 @@ const program = Effect.gen(function* () {
     const fields = zeros.filter((field) => result[field] !== 0).map((field) => `${field} ${result[field]}`)
     console.log(`BROKEN ${result.fault}: ${fields.join(", ")}`)
   }
+  for (const result of results) {
+    if (result.subject === "sluice" && result.recoveryMs === null) console.log(`NOT RECOVERED ${result.fault}`)
+  }
   console.log(`${results.length} drills; seed ${seed}; ${args.reports}/drill.md`)
   if (broken.length > 0) process.exitCode = 1
 })
