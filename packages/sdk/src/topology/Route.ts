@@ -8,10 +8,10 @@
  * - What fails before anything was sent (no session, breaker open) is tried on the next server within the same attempt, each
  *   with its part of the time that is left.
  */
-import * as Clock from "effect/Clock"
+import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import { DatabaseUnavailable, ReplicaTooStale } from "../ReportError.ts"
+import { DatabaseUnavailable, type ReplicaTooStale } from "../ReportError.ts"
 import type { Cluster, Member } from "./Cluster.ts"
 import type { RoleSource } from "./Health.ts"
 import type { Token } from "./Lsn.ts"
@@ -58,6 +58,9 @@ export interface Route {
 }
 
 const notSent: ReadonlySet<unknown> = new Set(["AcquireTimeout", "DatabaseUnavailable", "CircuitOpen"])
+
+/** What was seen within this time is the present, for a caller who would fail. */
+const recentMillis = 1_000
 
 const isNotSent = (error: unknown): boolean =>
   typeof error === "object" && error !== null && "_tag" in error && notSent.has(error._tag)
@@ -108,27 +111,32 @@ export const make = (
     })
   }
 
-  /** Waits until what is known names a server, at most until `until`. */
-  const awaitKnown = (wanted: Router.Want, until: number): Effect.Effect<Member | undefined> =>
-    Effect.clockWith((clock) => {
-      const change = Effect.callback<void>((resume) => {
-        const stop = topology.onChange(() => resume(Effect.void))
-        return Effect.sync(stop)
+  /** Waits for a change after which what is known names a server. */
+  const awaitChange = (wanted: Router.Want, clock: Clock.Clock): Effect.Effect<Member> =>
+    Effect.callback((resume) => {
+      const stop = topology.onChange(() => {
+        const found = known(wanted, clock.currentTimeMillisUnsafe())
+        if (found !== undefined) resume(Effect.succeed(found))
       })
-      // A position that moves is no change of state: whoever waits for one looks again.
-      const look = wanted.token === undefined ? change : Effect.raceFirst(change, Effect.sleep("20 millis"))
-      const again: Effect.Effect<Member | undefined> = Effect.suspend(() => {
-        const now = clock.currentTimeMillisUnsafe()
-        const found = known(wanted, now)
-        if (found !== undefined || now >= until) return Effect.succeed(found)
-        const waited = Effect.timeoutOrElse(Effect.raceFirst(look, cluster.refresh), {
-          duration: Duration.millis(until - now),
-          orElse: () => Effect.void
-        })
-        return Effect.andThen(Effect.andThen(waited, Effect.sleep("10 millis")), again)
-      })
-      return again
+      return Effect.sync(stop)
     })
+
+  const look = (wanted: Router.Want, clock: Clock.Clock): Effect.Effect<Member | undefined> =>
+    Effect.map(cluster.refresh, () => known(wanted, clock.currentTimeMillisUnsafe()))
+
+  /** A position that moves is no change of state: whoever waits for one looks again and again. */
+  const lookAgain = (wanted: Router.Want, clock: Clock.Clock): Effect.Effect<Member> =>
+    Effect.flatMap(Effect.andThen(Effect.sleep("20 millis"), look(wanted, clock)), (found) =>
+      found === undefined ? lookAgain(wanted, clock) : Effect.succeed(found)
+    )
+
+  const within = <A>(self: Effect.Effect<A>, millis: number): Effect.Effect<A | undefined> =>
+    millis === Infinity
+      ? self
+      : Effect.timeoutOrElse(self, {
+          duration: Duration.millis(Math.max(millis, 1)),
+          orElse: () => Effect.succeed(undefined)
+        })
 
   const next: Route["next"] = (call) =>
     Effect.clockWith((clock) => {
@@ -136,25 +144,22 @@ export const make = (
       const now = clock.currentTimeMillisUnsafe()
       const found = known(wanted, now)
       if (found !== undefined) return Effect.succeed(found)
-      const until =
-        call.token !== undefined && call.deadline !== undefined
-          ? call.deadline
-          : Math.min((servedAt ?? startedAt(clock)) + patience, call.deadline ?? Infinity)
-      return Effect.flatMap(
-        // Somebody may have come up since the last look: one look is always worth it.
-        Effect.andThen(
-          Effect.timeoutOrElse(cluster.refresh, {
-            duration: Duration.millis(Math.max(Math.min((call.deadline ?? Infinity) - now, 2_000), 1)),
-            orElse: () => Effect.void
-          }).pipe(Effect.raceFirst(awaitKnown(wanted, now + 2_000))),
-          awaitKnown(wanted, until)
-        ),
-        (later) => (later === undefined ? Effect.fail(failure(call, wanted)) : Effect.succeed(later))
-      )
+      const deadline = call.deadline ?? Infinity
+      const until = call.token === undefined ? Math.min((servedAt ??= now) + patience, deadline) : deadline
+      // Everybody has just said no: asking once more would only make the caller wait.
+      const fresh = topology.nodes.every(({ state }) => now - state.at < recentMillis)
+      if (now >= until && fresh) return Effect.fail(failure(call, wanted))
+      const changed = awaitChange(wanted, clock)
+      const first = within(Effect.raceFirst(look(wanted, clock), changed), deadline - now)
+      return Effect.flatMap(first, (early) => {
+        if (early !== undefined) return Effect.succeed(early)
+        const left = until - clock.currentTimeMillisUnsafe()
+        const more = wanted.token === undefined ? changed : lookAgain(wanted, clock)
+        return Effect.flatMap(left > 0 ? within(more, left) : Effect.undefined, (late) =>
+          late === undefined ? Effect.fail(failure(call, wanted)) : Effect.succeed(late)
+        )
+      })
     })
-
-  let firstAt: number | undefined
-  const startedAt = (clock: Clock.Clock): number => (firstAt ??= clock.currentTimeMillisUnsafe())
 
   const attempt: Route["attempt"] = (call, run) =>
     Effect.suspend(() => {
