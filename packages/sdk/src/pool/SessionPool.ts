@@ -68,6 +68,10 @@ export interface SessionPool<S extends Poolable> {
 
   readonly stats: Effect.Effect<PoolStats>
 
+  /** Callers that wait or hold a session, and whether one more would get one without waiting: two reads, for routing. */
+  readonly outstanding: () => number
+  readonly canServeNow: () => boolean
+
   /** What happens from now on. A subscriber that falls behind by 256 events misses the oldest. */
   readonly events: Stream.Stream<PoolEvent>
 
@@ -228,6 +232,9 @@ export const make = Effect.fnUntraced(function* <S extends Poolable>(
     acquire,
     close,
     stats: Effect.sync(() => Report.stats(core)),
+    outstanding: () => core.main.leased + core.main.preparing + core.main.waiting,
+    canServeNow: () =>
+      core.state === "open" && core.main.waiting === 0 && (core.main.idle.length > 0 || core.main.free > 0),
     events: Stream.fromPubSub(pubsub),
     awaitReady: (timeout) => readiness.within(Math.max(core.main.min, 1), Duration.fromInputUnsafe(timeout)),
     suspend: Effect.sync(() => core.suspend()),
