@@ -191,7 +191,7 @@ postgres(layerFleet())("a report on a real PostgreSQL", (it) => {
       keepsSecret(quoted, ["hunter2"])
       // What a debugger may see, on demand.
       const original = Report.sqlErrorOf(quoted)
-      assert.include(String((original?.reason.cause as Error).message), "hunter2")
+      assert.include(String((original!.reason.cause as Error).message), "hunter2")
       assert.isUndefined(Report.sqlErrorOf(new Error("another")))
       assert.isUndefined(Report.sqlErrorOf(undefined))
     })
@@ -207,7 +207,7 @@ postgres(layerFleet())("a report on a real PostgreSQL", (it) => {
         deadline: "5 seconds"
       })
       const error = yield* failsWith(broken.run({}), "QueryFailed")
-      const [schema] = [...broken.errors].filter(
+      const schema = [...broken.errors].find(
         (one) => (one as unknown as { readonly name?: string }).name === "QueryFailed"
       )
       const codec = Schema.toCodecJson(schema as Schema.Codec<typeof error>)

@@ -316,7 +316,7 @@ layer(PgCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })("
       assert.strictEqual(yield* codeOf({ username: "nobody" }), "28000")
       const failing = yield* Effect.flip(
         connect(server, {
-          password: Effect.fail(new Error("the secret is s3cr3t")) as Effect.Effect<Redacted.Redacted, Error>
+          password: Effect.fail("the secret is s3cr3t") as Effect.Effect<Redacted.Redacted, string>
         })
       )
       assert.strictEqual(failing.reason._tag, "AuthenticationError")

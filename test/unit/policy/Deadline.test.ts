@@ -150,7 +150,7 @@ describe("Deadline.within", () => {
           return Effect.void
         })
         yield* Deadline.enter("backoff")
-        yield* Effect.never
+        return yield* Effect.never
       }).pipe(Deadline.within({ key: "call", duration: 500 }), Deadline.within({ key: "request", duration: 100 }))
       const fiber = yield* Effect.forkChild(Effect.exit(work))
       yield* TestClock.adjust(100)

@@ -62,7 +62,7 @@ describe("Fallback", () => {
     const three = Fallback.orElse(work, "k", perhaps)
     same<Same<Effect.Error<typeof three>, Failure>>()
     // @ts-expect-error a tag that cannot occur
-    Fallback.orElse(work, "k", { QueryFailed: () => Effect.succeed("s") })
+    void Fallback.orElse(work, "k", { QueryFailed: () => Effect.succeed("s") })
     assert.deepStrictEqual(Fallback.describe("k", { CircuitOpen: 1 }), {
       policy: "fallback",
       key: "k",
@@ -82,7 +82,7 @@ describe("PolicyEvents", () => {
     Effect.gen(function* () {
       const heard: Array<string> = []
       const listening = (name: string) => PolicyEvents.layer((event) => void heard.push(`${name} ${event.event}`))
-      yield* tell("one").pipe(Effect.provide(listening("inner")), Effect.provide(listening("outer")))
+      yield* tell("one").pipe(Effect.provide(Layer.provide(listening("inner"), listening("outer"))))
       assert.deepStrictEqual(heard, ["inner one", "outer one"])
       const throwing = PolicyEvents.layer(() => {
         throw new Error("no")
