@@ -8,7 +8,6 @@ import * as Console from "effect/Console"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { Fleet } from "./fleet/Fleet.ts"
 import { migrate } from "./fleet/migrations.ts"
 import { TimeZoneParameter } from "./fleet/units.ts"
 import { importPositions, type ImportSummary } from "./import/importPositions.ts"
@@ -109,7 +108,7 @@ const importFile = Command.make(
       }
       yield* print.printStoppage(period, { timeZone, units }, 12)
       yield* print.printOverspeed(period, { timeZone, units })
-    }).pipe(Effect.provide(Fleet.layerSqlClient("primary")), Effect.provide(Server.layer(databaseUrl)))
+    }).pipe(Effect.provide(Server.layer(databaseUrl)))
 ).pipe(
   Command.withDescription(
     "Imports positions from a CSV file: all of its good lines, or none if the file is not one. Lines that are rejected are listed with number and reason."

@@ -7,7 +7,6 @@ import * as Console from "effect/Console"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import { Fleet } from "./fleet/Fleet.ts"
 import { distance, forKnownVehicle, overspeed, stoppage } from "./fleet/reports/index.ts"
 import * as Simulation from "./fleet/simulate.ts"
 import { MetresPerSecond, TimeZoneParameter } from "./fleet/units.ts"
@@ -103,7 +102,7 @@ const start = Command.make("sluice-fleet", flags, ({ databaseUrl, days, dirty, s
     yield* print.printOverspeed(period, reader)
     yield* print.printIdle(period, reader)
     yield* printRefusals(period)
-  }).pipe(Effect.scoped, Effect.provide(Fleet.layerSqlClient("primary")), Effect.provide(Server.layer(databaseUrl)))
+  }).pipe(Effect.scoped, Effect.provide(Server.layer(databaseUrl)))
 ).pipe(
   Command.withDescription(
     "Makes a fleet of vehicles in PostgreSQL and reads stops, trips, positions, distances, overspeed and idling through Sluice. " +

@@ -3,7 +3,6 @@ import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import { Fleet } from "./fleet/Fleet.ts"
 import { migrate } from "./fleet/migrations.ts"
 import { defaults, simulate } from "./fleet/simulate.ts"
 import * as Server from "./terminal/server.ts"
@@ -19,7 +18,7 @@ const filled = Effect.gen(function* () {
   yield* migrate
   yield* simulate({ ...defaults, vehicles: 8, days: 1 }, () => Effect.void)
   yield* caughtUp
-}).pipe(Effect.provide(Fleet.layerSqlClient("primary")))
+})
 
 /** In a service of yours this is one line: `Fleet.layer({ primary: { url }, replica: { url } })`. */
 export const smallFleet = Layer.effectDiscard(filled).pipe(Layer.provideMerge(Server.layer(Option.none())))

@@ -18,11 +18,22 @@ export type Pooler = "none" | "transaction"
 /** When the layer counts as built. `lazy`: at once. `connect-one`: with one session. `fill`: with `minConnections`. */
 export type Boot = "lazy" | "connect-one" | "fill"
 
+/** What a role asks of a server, where there are several. */
+export type Target = "primary" | "replica" | "any"
+
+/** Where a server is. */
+export interface Address {
+  readonly host: string
+  /** Default: the option `port`. */
+  readonly port?: number | undefined
+  readonly zone?: string | undefined
+}
+
 /** The options of a role's pool. What is left out has the default of {@link defaults}; a `url` gives way to single fields. */
 export interface Options {
   /** `postgres://user:password@host:port/name?sslmode=...&application_name=...` */
   readonly url?: Redacted.Redacted | undefined
-  /** Name, address, or the directory of a unix socket. Default `localhost`. */
+  /** Name, address, or the directory of a unix socket; several with commas, each with `:port` if it differs. Default `localhost`. */
   readonly host?: string | undefined
   /** Default 5432. */
   readonly port?: number | undefined
@@ -65,6 +76,16 @@ export interface Options {
   readonly pooler?: Pooler | undefined
   /** Default `lazy`. */
   readonly boot?: Boot | undefined
+  /** The servers of the database, in place of `host` and `port`: `"10.0.0.1:5432"`, or with a zone. */
+  readonly hosts?: ReadonlyArray<string | Address> | undefined
+  /** Which of several servers serve. Default: the role's name, if it is `primary` or `replica`; else `any`. */
+  readonly target?: Target | undefined
+  /** A replica farther behind does not serve. Default: any distance. */
+  readonly maxLag?: Duration.Input | undefined
+  /** Where no replica serves, the primary does. Default: none. */
+  readonly fallback?: "primary" | undefined
+  /** Servers of this zone are preferred. */
+  readonly zone?: string | undefined
   /** Shares of the pool by name. A lane that is not named here has neither reserve nor cap. */
   readonly lanes?: Readonly<Record<string, LaneOptions>> | undefined
   /** Reports holders beyond a threshold, with the stack of every n-th lease. Default: off. */
@@ -105,6 +126,12 @@ export interface Resolved {
   readonly boot: Boot
   readonly lanes: NonNullable<Options["lanes"]>
   readonly leakDetection: Options["leakDetection"]
+  /** All servers, the one of `host` and `port` first. */
+  readonly hosts: ReadonlyArray<{ readonly host: string; readonly port: number; readonly zone: string | undefined }>
+  readonly target: Target | undefined
+  readonly maxLag: number | undefined
+  readonly fallback: "primary" | undefined
+  readonly zone: string | undefined
 }
 
 /** Defaults; durations in milliseconds. */
@@ -212,9 +239,29 @@ export const resolve = (
   }
 
   const user = text("user")
+  const port = whole("port", 1, 65_535)
+  const hosts = (given.hosts ?? text("host").split(",")).map((address) => {
+    const parsed = typeof address === "string" ? parseAddress(address) : address
+    if (parsed === undefined || !validPort(parsed.port ?? port))
+      refuse("host", address, "addresses such as 10.0.0.1:5432")
+    return { host: parsed?.host ?? "", port: parsed?.port ?? port, zone: parsed?.zone }
+  })
+  if (hosts.length === 0) refuse("host", "", "at least one address")
+  if (new Set(hosts.map(({ host, port }) => `${host}:${port}`)).size < hosts.length) {
+    refuse("host", given.host ?? "", "different addresses")
+  }
+  const maxLag = given.maxLag === undefined ? undefined : Duration.fromInput(given.maxLag)
+  if (maxLag !== undefined && Option.isNone(maxLag)) {
+    issues.push({ name: "maxLag", value: show(given.maxLag), expected: "a duration such as 5 seconds" })
+  }
   const resolved: Resolved = {
-    host: text("host"),
-    port: whole("port", 1, 65_535),
+    host: hosts[0]?.host ?? "",
+    port: hosts[0]?.port ?? port,
+    hosts,
+    target: given.target,
+    maxLag: maxLag === undefined || Option.isNone(maxLag) ? undefined : Duration.toMillis(maxLag.value),
+    fallback: given.fallback,
+    zone: given.zone,
     name: given.name ?? user,
     user,
     password: given.password,
@@ -241,13 +288,31 @@ export const resolve = (
   return issues.length === 0 ? Result.succeed(resolved) : Result.fail(new InvalidConfiguration({ subject, issues }))
 }
 
+const validPort = (port: number): boolean => Number.isInteger(port) && port >= 1 && port <= 65_535
+
+/** `host`, `host:port`, `[v6]:port`, `v6`, or the directory of a socket. */
+export const parseAddress = (text: string): Address | undefined => {
+  const found = /^(\[[^\]]+\]|[^:[\]]+)(?::(\d{1,5}))?$/.exec(text.trim())
+  if (found !== null) {
+    const host = found[1]!.replace(/^\[(.*)\]$/, "$1")
+    return found[2] === undefined ? { host } : { host, port: Number(found[2]) }
+  }
+  return /^[0-9A-Fa-f:.]+$/.test(text) && text.includes("::") ? { host: text } : undefined
+}
+
 const show = (value: unknown): string => (typeof value === "string" ? `"${value}"` : String(value))
 
 export const withoutUndefined = (options: Options): Options =>
   Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
 
-/** A connection string as libpq reads it, for one host. `undefined`: it is not one. */
+/** A connection string as libpq reads it, for one host or several. `undefined`: it is not one. */
 export const parseUrl = (text: string): Options | undefined => {
+  const several = /^(postgres(?:ql)?:\/\/(?:[^@/?#]*@)?)([^@/?#]*,[^@/?#]*)(.*)$/.exec(text)
+  if (several !== null) {
+    const [first, ...others] = several[2]!.split(",")
+    const one = others.includes("") || first === "" ? undefined : parseUrl(`${several[1]}${first}${several[3]}`)
+    return one === undefined ? undefined : { ...one, hosts: [first!, ...others] }
+  }
   if (!/^postgres(ql)?:\/\//.test(text) || !URL.canParse(text)) return undefined
   const url = new URL(text)
   const decode = (part: string): string | undefined => {

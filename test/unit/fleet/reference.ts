@@ -89,3 +89,33 @@ export const trace = (unordered: ReadonlyArray<Fix>, rule: Rule): Trace => {
     .filter((interval) => interval.end > interval.start)
   return { intervals, states, fixes }
 }
+
+export interface Episode {
+  readonly start: number
+  readonly end: number
+}
+
+/**
+ * Runs of positions for which something holds. A gap longer than `maxGap` ends one at its last position; otherwise it ends
+ * at the first position for which it no longer holds, or at the last one of all.
+ */
+export const episodes = (
+  unordered: ReadonlyArray<Fix>,
+  holds: (fix: Fix) => boolean,
+  maxGap: number
+): ReadonlyArray<Episode> => {
+  const fixes = inOrder(unordered)
+  const found: Array<Episode> = []
+  let start: number | undefined
+  for (const [index, fix] of fixes.entries()) {
+    if (!holds(fix)) continue
+    start ??= fix.time
+    const next = fixes[index + 1]
+    const silent = next === undefined || next.time - fix.time > maxGap
+    if (silent || !holds(next)) {
+      found.push({ start, end: silent ? fix.time : next.time })
+      start = undefined
+    }
+  }
+  return found
+}

@@ -194,6 +194,22 @@ describe("Bulkhead", () => {
     })
   )
 
+  it.effect("whoever comes back at once does not pass those who wait", () =>
+    Effect.gen(function* () {
+      const bulkhead = Bulkhead.make({ key: "k", permits: 1, queue: 10 })
+      const holder = yield* Effect.forkChild(bulkhead.withPermit(Effect.never))
+      yield* TestClock.adjust(1)
+      const served: Array<string> = []
+      const call = (name: string) => bulkhead.withPermit(Effect.sync(() => served.push(name)))
+      yield* Effect.forkChild(Effect.andThen(call("a"), Effect.andThen(call("a"), call("a"))))
+      yield* Effect.forkChild(call("b"))
+      yield* TestClock.adjust(1)
+      yield* Fiber.interrupt(holder)
+      yield* TestClock.adjust(1)
+      assert.deepStrictEqual(served, ["a", "b", "a", "a"])
+    })
+  )
+
   it.effect("property: permits are never leaked and never exceeded under random interrupts", () =>
     Effect.gen(function* () {
       for (const seed of seeds(40)) {

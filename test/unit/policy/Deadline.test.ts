@@ -4,6 +4,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
 import * as TestClock from "effect/testing/TestClock"
 import * as Background from "../../../packages/sdk/src/policy/Background.ts"
 import * as Deadline from "../../../packages/sdk/src/policy/Deadline.ts"
@@ -126,6 +127,20 @@ describe("Deadline.within", () => {
     })
   )
 
+  it.effect("what is left inside is what is left of the earliest, also where the inner one is longer", () =>
+    Effect.gen(function* () {
+      const inner = { key: "inner", duration: 500 } as const
+      for (const work of [
+        Deadline.within(Deadline.remaining, inner),
+        Deadline.attempt(Deadline.remaining, inner),
+        Deadline.attempt(Deadline.within(Deadline.remaining, inner), inner)
+      ]) {
+        assert.strictEqual(yield* Deadline.within(work, { key: "outer", duration: 100 }), 100)
+      }
+      assert.strictEqual(yield* Deadline.attempt(Deadline.remaining, inner), 500)
+    })
+  )
+
   it.effect("names the phase, the attempts and the last real error of the innermost call", () =>
     Effect.gen(function* () {
       const work = Effect.gen(function* () {
@@ -181,6 +196,27 @@ describe("Deadline.within", () => {
       yield* TestClock.adjust(1000)
       assert.deepStrictEqual(events, [])
     })
+  )
+
+  it.effect(
+    "a layer that supervises waits for the work behind the callers when it closes, for as long as it was told",
+    () =>
+      Effect.gen(function* () {
+        for (const [cleanup, expected] of [
+          [1000, 1100],
+          [60_000, 2100]
+        ] as const) {
+          const fiber = yield* Effect.forkChild(
+            tookMillis(
+              Effect.exit(Deadline.within(cleansUpFor(cleanup), { key: "k", duration: 100 })).pipe(
+                Effect.provide(Layer.fresh(Background.layer({ grace: "2 seconds" })))
+              )
+            )
+          )
+          yield* TestClock.adjust(100_000)
+          assert.strictEqual((yield* Fiber.join(fiber)).millis, expected)
+        }
+      })
   )
 
   it.live("by the live clock too: 20 ms over one second of cleanup", () =>
@@ -246,14 +282,16 @@ describe("Deadline.attempt", () => {
   it.effect("cut short by the deadline it does not accuse the server", () =>
     Effect.gen(function* () {
       const { listen, named } = recorder()
-      const work = Deadline.attempt(Effect.never, { key: "a", duration: 50 }).pipe(
-        Deadline.within({ key: "k", duration: 40 })
-      )
-      const fiber = yield* Effect.forkChild(Effect.exit(listen(work)))
-      yield* TestClock.adjust(100)
-      assert.instanceOf(errorOf(yield* Fiber.join(fiber)), DeadlineExceeded)
+      for (const duration of [40, 50]) {
+        const work = Deadline.attempt(Effect.never, { key: "a", duration: 50 }).pipe(
+          Deadline.within({ key: "k", duration })
+        )
+        const fiber = yield* Effect.forkChild(Effect.exit(listen(work)))
+        yield* TestClock.adjust(100)
+        assert.instanceOf(errorOf(yield* Fiber.join(fiber)), DeadlineExceeded)
+      }
       assert.strictEqual(named("timeout").length, 0)
-      assert.strictEqual(named("exceeded").length, 1)
+      assert.strictEqual(named("exceeded").length, 2)
     })
   )
 

@@ -124,9 +124,14 @@ describe("Hedge", () => {
 
   it.effect("if all fail, the first attempt's error is told", () =>
     Effect.gen(function* () {
-      const { attempt } = candidates(-100, -10)
-      const result = yield* took(Hedge.make({ key: "h", after: 50, fatal: () => false }).run(attempt, 2))
-      assert.deepStrictEqual(result, { exit: Exit.fail("no 0"), millis: 100 })
+      for (const [times, millis] of [
+        [[-100, -10], 100],
+        [[-10, -100], 110]
+      ] as const) {
+        const { attempt } = candidates(...times)
+        const result = yield* took(Hedge.make({ key: "h", after: 50, fatal: () => false }).run(attempt, 2))
+        assert.deepStrictEqual(result, { exit: Exit.fail("no 0"), millis })
+      }
     })
   )
 

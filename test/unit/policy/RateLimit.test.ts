@@ -50,17 +50,31 @@ describe("RateLimit", () => {
       const limit = RateLimit.make({ key: "k", limit: 1, window: 100, maxWait: 250 })
       const call = limit.run(Clock.currentTimeMillis)
       assert.strictEqual(yield* call, 0)
+      const hurried = Deadline.within(call, { key: "d", duration: 50 })
+      assert.instanceOf(errorOf(yield* Effect.exit(hurried)), Overloaded)
       const first = yield* Effect.forkChild(call)
       const second = yield* Effect.forkChild(call)
       yield* TestClock.adjust(1)
       assert.instanceOf(errorOf(yield* Effect.exit(call)), Overloaded)
-      const hurried = Deadline.within(call, { key: "d", duration: 50 })
-      assert.instanceOf(errorOf(yield* Effect.exit(hurried)), Overloaded)
       yield* Fiber.interrupt(first)
       const third = yield* Effect.forkChild(call)
       yield* TestClock.adjust(1000)
       assert.strictEqual(yield* Fiber.join(second), 200)
       assert.isAtMost(yield* Fiber.join(third), 300)
+    })
+  )
+
+  it.effect("a burst is exactly a burst, late in the life of a process and at awkward rates too", () =>
+    Effect.gen(function* () {
+      yield* TestClock.adjust(123_456_789)
+      for (const burst of [1, 2, 3, 7, 10]) {
+        for (const limit of [1, 3, 7, 11, 97]) {
+          const policy = RateLimit.make({ key: "k", limit, window: 1000, burst })
+          let begun = 0
+          for (let index = 0; index < 20; index++) yield* Effect.exit(policy.run(Effect.sync(() => begun++)))
+          assert.strictEqual(begun, burst, `burst ${burst}, limit ${limit}`)
+        }
+      }
     })
   )
 

@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -68,7 +69,13 @@ describe("Retry", () => {
       const { times, work } = failing()
       yield* run(policy.run(work))
       assert.strictEqual(times.length, 1)
-      for (const other of [Effect.die("bug"), Effect.interrupt]) {
+      const fail = Cause.fail(failure(1))
+      for (const other of [
+        Effect.die("bug"),
+        Effect.interrupt,
+        Effect.failCause(Cause.combine(fail, Cause.die("bug"))),
+        Effect.failCause(Cause.combine(fail, Cause.interrupt()))
+      ]) {
         let calls = 0
         yield* run(
           Retry.retry(

@@ -2,7 +2,7 @@ import { describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Model from "./model.ts"
 
-const runs = Number(process.env.SLUICE_POOL_RUNS ?? 300)
+const runs = Number(process.env.SLUICE_POOL_RUNS ?? 200)
 const first = Number(process.env.SLUICE_POOL_SEED ?? Math.floor(Math.random() * 2 ** 31))
 
 describe("the pool against its model", () => {

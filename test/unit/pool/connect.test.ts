@@ -184,6 +184,23 @@ describe("connect", () => {
     })
   )
 
+  it.effect("a connect that fails late does not undo what a fresher one has shown", () =>
+    Effect.gen(function* () {
+      const server = new FakeServer()
+      server.blackHole = true
+      const pool = yield* makePool(server, { max: 2 })
+      const log = yield* collect(pool)
+      const waiter = yield* start(hold(pool, 0))
+      yield* TestClock.adjust(500)
+      server.blackHole = false
+      yield* TestClock.adjust(10_000)
+      yield* Fiber.join(waiter)
+      assert.notInclude(log.tags(), "Down")
+      assert.strictEqual((yield* pool.stats).connectFailures, 0)
+      yield* log.stop
+    })
+  )
+
   it.effect("a connect begun before a session was found dead is given up and begun again", () =>
     Effect.gen(function* () {
       const server = new FakeServer()
@@ -302,6 +319,21 @@ describe("boot", () => {
       yield* TestClock.adjust(2_000)
       const pool = yield* Fiber.join(making)
       assert.strictEqual((yield* pool.stats).idle, 3)
+    })
+  )
+
+  it.effect("connect-one with min 0 keeps trying through the backoff, for its own sake", () =>
+    Effect.gen(function* () {
+      const server = new FakeServer()
+      server.down = lost("refused")
+      const making = yield* start(makePool(server, { boot: { mode: "connect-one", schedule: Schedule.spaced(1) } }))
+      yield* TestClock.adjust(5_000)
+      assert.isAtLeast(server.connectAttempts, 10)
+      assert.isAtMost(server.connectAttempts, 40)
+      server.down = undefined
+      yield* TestClock.adjust(1_000)
+      yield* Fiber.join(making)
+      assert.strictEqual(server.open.length, 1)
     })
   )
 

@@ -275,6 +275,7 @@ export const run = Effect.fnUntraced(function* (seed: number) {
         max = Math.max(1, reserved, max + random.pick([-2, -1, 1, 2]))
         min = Math.min(min, max)
         ceiling = Math.max(ceiling, limit())
+        lastUsed = Infinity
         trace.push(`${now()} resize ${max}`)
         return Effect.orDie(pool.resize({ max, min }))
       }

@@ -74,13 +74,16 @@ const positions = Effect.gen(function* () {
 
 const functions = Effect.gen(function* () {
   const sql = yield* SqlClient.SqlClient
-  // Great circle on a sphere of 6 371 008.8 m (the mean radius of the Earth).
+  // Great circle on a sphere of 6 371 008.8 m (the mean radius of the Earth). The case is there because LEAST passes over a
+  // null, which would make an unknown place the other end of the Earth; STRICT would keep the function from being inlined.
   yield* sql`
     create function fleet.distance_m(lat1 float8, lon1 float8, lat2 float8, lon2 float8) returns float8
     language sql immutable parallel safe as $$
-      select 2 * 6371008.8 * asin(sqrt(least(1,
-        sin(radians(lat2 - lat1) / 2) ^ 2
-        + cos(radians(lat1)) * cos(radians(lat2)) * sin(radians(lon2 - lon1) / 2) ^ 2)))
+      select case when lat1 + lon1 + lat2 + lon2 is not null then
+        2 * 6371008.8 * asin(sqrt(least(1,
+          sin(radians(lat2 - lat1) / 2) ^ 2
+          + cos(radians(lat1)) * cos(radians(lat2)) * sin(radians(lon2 - lon1) / 2) ^ 2)))
+      end
     $$`
   // Noise in [0, 1) from a seed and a key, by md5: the same on every platform and in every version of PostgreSQL.
   yield* sql`

@@ -34,10 +34,13 @@ const embedded = Layer.unwrap(
   )
 )
 
-/** A server that is there: both roles read and write it. */
+/** A server that is there, behind both roles. Somebody who mistyped the URL is told within seconds. */
 const existing = (url: Redacted.Redacted) =>
   Layer.merge(
-    Fleet.layer({ primary: { url }, replica: { url } }),
+    Fleet.layer({
+      primary: { url, connectionTimeout: "5 seconds" },
+      replica: { url, connectionTimeout: "5 seconds" }
+    }),
     Layer.succeed(Server, { description: `the server at ${withoutPassword(url)}`, caughtUp: Effect.void })
   )
 
@@ -48,9 +51,11 @@ const withoutPassword = (url: Redacted.Redacted): string => {
   return `${host}${pathname}`
 }
 
-/** The server of the command line: `--database-url`, or one of one's own. */
+/** The roles of the fleet, and the primary's `SqlClient`: at `--database-url`, or on servers of one's own. */
 export const layer = (url: Option.Option<Redacted.Redacted>) =>
-  Option.match(url, { onNone: () => embedded, onSome: existing })
+  Fleet.layerSqlClient("primary").pipe(
+    Layer.provideMerge(Option.match(url, { onNone: () => embedded, onSome: existing }))
+  )
 
 /** The database has a schema `fleet` that somebody else made. Nothing was touched. */
 export class SchemaTaken extends Schema.TaggedError<SchemaTaken>("@sluice/examples/SchemaTaken")("SchemaTaken", {

@@ -56,7 +56,7 @@ export class Closing<S extends Poolable> {
   private retireIdle(): void {
     const { core } = this
     for (const home of [core.control, core.main]) {
-      if (home.waiting === 0) for (const entry of home.idle.slice()) core.retire(entry, "closing")
+      if (home.waiting === 0) for (const entry of home.idle.slice()) core.care.retire(entry, "closing")
     }
   }
 
@@ -64,22 +64,22 @@ export class Closing<S extends Poolable> {
   private cancel(): void {
     const { core } = this
     for (const home of [core.control, core.main]) {
-      core.failWaiting(home, () => new DatabaseUnavailable({ pool: core.options.name, reason: "closed" }))
+      core.waiting.failAll(home, () => new DatabaseUnavailable({ pool: core.options.name, reason: "closed" }))
     }
     this.retireIdle()
     for (const entry of core.sessions) {
-      if (entry.state === "leased") core.defer(() => void core.fork(entry.session.drain))
+      if (entry.state === "leased") core.outbox.defer(() => void core.outbox.fork(entry.session.drain))
     }
     core.onChange?.("ended")
   }
 
   private destroy(): void {
     const { core } = this
-    for (const entry of core.sessions) core.discard(entry, "closing")
+    for (const entry of core.sessions) core.care.discard(entry, "closing")
     core.connector.cancelAll()
     core.state = "closed"
     core.emit({ _tag: "Closed" })
     core.alarm.stop()
-    core.interruptFibers()
+    core.outbox.interruptFibers()
   }
 }

@@ -84,6 +84,7 @@ export class Connector<S extends Poolable> {
   reason: DatabaseUnavailable["reason"] = "unreachable"
   private running = 0
   private overdue = 0
+  private succeededAt = -Infinity
   private passwordEpoch = 0
   private readonly refreshing = Semaphore.makeUnsafe(1)
   private readonly options: PoolOptions<S>
@@ -205,7 +206,8 @@ export class Connector<S extends Poolable> {
 
   private fail(attempt: Attempt<S>, error: SqlError): Effect.Effect<void> {
     return Effect.map(this.backoff.next(this.port.now(), error), (pause) => {
-      const stale = attempt.state === "cancelled"
+      // What a fresher attempt found out counts for more.
+      const stale = attempt.state === "cancelled" || attempt.startedAt < this.succeededAt
       this.end(attempt)
       if (stale) return this.port.ended()
       this.noteFailure(error, attempt.startedAt, pause)
@@ -245,6 +247,7 @@ export class Connector<S extends Poolable> {
   /** The node answers. Gives the milliseconds that it was down. */
   succeeded(now: number): number | undefined {
     const downMillis = this.downSince === undefined ? undefined : now - this.downSince
+    this.succeededAt = now
     this.unproven = false
     this.failures = 0
     this.downSince = undefined

@@ -55,7 +55,7 @@ export class Housekeeper<S extends Poolable> {
     let ended = false
     for (const entry of home.idle.slice()) {
       if (now < entry.expiresAt || (ended && now - entry.openedAt < core.settings.maxLifetime)) continue
-      core.retire(entry, "lifetime")
+      core.care.retire(entry, "lifetime")
       ended = true
     }
   }
@@ -64,7 +64,7 @@ export class Housekeeper<S extends Poolable> {
     const { core } = this
     for (const entry of home.idle.slice()) {
       if (home.live + home.connecting <= home.min) return
-      if (now - entry.idleSince >= core.settings.idleTimeout) core.retire(entry, "idle")
+      if (now - entry.idleSince >= core.settings.idleTimeout) core.care.retire(entry, "idle")
     }
   }
 
@@ -72,7 +72,7 @@ export class Housekeeper<S extends Poolable> {
     const { core } = this
     if (core.settings.keepalive === Infinity) return
     for (const entry of home.idle.slice()) {
-      if (now - entry.aliveAt >= core.settings.keepalive) core.validate(entry)
+      if (now - entry.aliveAt >= core.settings.keepalive) core.care.validate(entry)
     }
   }
 

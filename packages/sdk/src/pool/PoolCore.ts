@@ -9,21 +9,21 @@
  */
 import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import type * as Random from "effect/Random"
 import type { SqlError } from "effect/sql/SqlError"
-import { DatabaseUnavailable, Overloaded } from "../ReportError.ts"
 import { Alarm } from "./Alarm.ts"
 import type { Backoff } from "./Backoff.ts"
+import { Care } from "./Care.ts"
 import { type Attempt, Connector, describeSqlError } from "./Connector.ts"
 import { Compartment, Entry } from "./Entry.ts"
 import { demand, Lane, nextInTurn } from "./Lanes.ts"
+import { Outbox } from "./Outbox.ts"
 import type { Poolable } from "./Poolable.ts"
-import { type ClosedReason, makeCounters, type PoolEvent } from "./PoolEvents.ts"
+import { makeCounters, type PoolEvent } from "./PoolEvents.ts"
 import { controlLane, type PoolOptions, type Settings } from "./PoolOptions.ts"
-import * as Report from "./PoolReport.ts"
-import { type AcquireError, Deadlines, Ticket } from "./Waiters.ts"
+import { Ticket } from "./Waiters.ts"
+import { Waiting } from "./Waiting.ts"
 
 /** A session that lives this long shows that the node is up. */
 export const provenMillis = 1_000
@@ -64,14 +64,13 @@ export class PoolCore<S extends Poolable> {
   readonly alarm: Alarm
   /** Called when the pool may have become ready, empty, or has failed to connect. */
   onChange: ((change: "connected" | "failed" | "ended") => void) | undefined
+  readonly outbox: Outbox<S>
+  readonly waiting: Waiting<S>
+  readonly care: Care<S>
   private readonly ports: Ports
-  private readonly deadlines = new Deadlines<S>()
-  private readonly resumed: Array<Ticket<S>> = []
-  private readonly actions: Array<() => void> = []
-  private readonly fibers = new Set<Fiber.Fiber<unknown, unknown>>()
-  private flushing = false
-  private order = 0
   private leases = 0
+  /** Sessions that somebody waits to see, beyond `min`. */
+  wanted = 0
 
   constructor(
     options: PoolOptions<S>,
@@ -84,20 +83,23 @@ export class PoolCore<S extends Poolable> {
     this.settings = settings
     this.ports = ports
     this.clock = ports.clock
+    this.outbox = new Outbox(ports.fork)
+    this.waiting = new Waiting(this)
+    this.care = new Care(this)
     this.main = new Compartment(sizes.min, sizes.max, sizes.drainBudget)
     this.control = new Compartment(0, sizes.control, sizes.control)
     for (const name of Object.keys(options.lanes ?? {})) this.lane(name)
     this.alarm = new Alarm(
       ports.clock,
-      (effect) => this.fork(effect),
+      (effect) => this.outbox.fork(effect),
       () => this.onAlarm()
     )
     this.connector = new Connector(options, settings, backoff, {
       now: () => this.now(),
       generation: () => this.generation,
       epoch: () => this.epoch,
-      defer: (action) => void this.actions.push(action),
-      fork: (effect) => this.fork(effect),
+      defer: (action) => this.outbox.defer(action),
+      fork: (effect) => this.outbox.fork(effect),
       wakeAt: (at) => this.alarm.set(at),
       connected: (attempt, session) => this.connected(attempt, session),
       failed: (kind, error) => this.connectFailed(kind, error),
@@ -145,8 +147,7 @@ export class PoolCore<S extends Poolable> {
     if (entry === undefined || lane.room <= 0 || this.state === "closing" || !this.serves(home)) return undefined
     const now = this.now()
     if (!this.usable(entry, now)) return undefined
-    const reuse = this.options.hooks?.beforeReuse
-    if (reuse !== undefined && !reuse(entry.session)) return undefined
+    if (this.refused(entry)) return undefined
     this.lease(ticket, entry, now)
     this.options.listener?.onAcquire?.(lane.name, 0)
     return entry.session
@@ -160,7 +161,7 @@ export class PoolCore<S extends Poolable> {
       this.release(ticket.lane, entry)
     } else if (ticket.bucket !== undefined) {
       this.counters.abandonedWaits++
-      this.leave(ticket)
+      this.waiting.leave(ticket)
       if (this.state === "closing") this.onChange?.("ended")
     }
   }
@@ -172,6 +173,12 @@ export class PoolCore<S extends Poolable> {
       now - entry.aliveAt <= this.settings.validateAfterIdle &&
       now < entry.expiresAt
     )
+  }
+
+  /** A session that was never used is not asked about: else a hook that always refuses is a loop of connects. */
+  private refused(entry: Entry<S>): boolean {
+    const reuse = this.options.hooks?.beforeReuse
+    return reuse !== undefined && entry.uses > 0 && !reuse(entry.session)
   }
 
   private serves(home: Compartment<S>): boolean {
@@ -201,7 +208,7 @@ export class PoolCore<S extends Poolable> {
     const home = entry.home
     const session = entry.session
     this.options.listener?.onRelease?.(lane.name, now - entry.leasedAt)
-    if (entry.leakReported) this.leakReturned(lane, entry, now)
+    if (entry.leakReported) this.care.leakReturned(lane, entry, now)
     entry.stack = entry.span = undefined
     entry.idleSince = entry.aliveAt = now
     if (
@@ -219,108 +226,23 @@ export class PoolCore<S extends Poolable> {
       home.enter(entry, "idle")
       return
     }
-    if (session.dead === undefined && !session.busy && (!session.clean || this.options.hooks?.afterRelease)) {
-      this.restore(entry)
-    } else this.settle(entry)
+    this.care.settle(entry, true)
     this.pump(home)
     this.flush()
-  }
-
-  // --- waiting --------------------------------------------------------------------------------------------------
-
-  /** Queues a caller, or refuses it. The answer comes through `ticket.resume`, before this returns if it can. */
-  enqueue(ticket: Ticket<S>): void {
-    const now = this.now()
-    const { home, queue } = ticket.lane
-    ticket.deadline = Math.min(ticket.deadline, now + this.settings.acquireTimeout)
-    ticket.since = now
-    const refusal = this.refusal(ticket, now)
-    if (refusal !== undefined) return ticket.resume!(Effect.fail(refusal))
-    ticket.order = this.order++
-    queue.push(ticket)
-    home.waiting++
-    this.deadlines.add(ticket)
-    this.pump(home)
-    if (ticket.bucket !== undefined) this.alarm.set(ticket.deadline)
-    this.flush()
-  }
-
-  private refusal(ticket: Ticket<S>, now: number): AcquireError | undefined {
-    const { home, maxWaiting, name, queue } = ticket.lane
-    if (this.state === "closing" || this.state === "closed") return this.closedError()
-    if (ticket.deadline <= now) return this.timedOut(ticket, now)
-    const laneFull = queue.size >= maxWaiting
-    if (laneFull || home.waiting >= this.settings.maxWaiting) {
-      this.counters.overloaded++
-      this.emit({ _tag: "Overloaded", lane: name, waiting: home.waiting })
-      return new Overloaded({
-        policy: "pool",
-        key: laneFull ? `${this.options.name} lane ${name}` : this.options.name,
-        limit: laneFull ? maxWaiting : this.settings.maxWaiting,
-        waiting: laneFull ? queue.size : home.waiting
-      })
-    }
-    if (home.live === 0 && this.connector.refuses(now, ticket.deadline)) {
-      this.counters.unavailable++
-      return this.connector.unavailable(now)
-    }
-    return undefined
-  }
-
-  private closedError(): DatabaseUnavailable {
-    this.counters.unavailable++
-    return new DatabaseUnavailable({ pool: this.options.name, reason: "closed" })
-  }
-
-  private timedOut(ticket: Ticket<S>, now: number): AcquireError {
-    const error = Report.acquireTimeout(this, ticket, now)
-    this.counters.acquireTimeouts++
-    this.emit({
-      _tag: "AcquireTimedOut",
-      lane: ticket.lane.name,
-      reason: error.reason,
-      waitedMillis: error.waitedMillis
-    })
-    return error
-  }
-
-  private leave(ticket: Ticket<S>): void {
-    ticket.lane.queue.remove(ticket)
-    ticket.lane.home.waiting--
-    this.deadlines.remove(ticket)
-  }
-
-  private answer(ticket: Ticket<S>, outcome: Effect.Effect<S, AcquireError>): void {
-    this.leave(ticket)
-    ticket.outcome = outcome
-    this.resumed.push(ticket)
   }
 
   private handOver(ticket: Ticket<S>, entry: Entry<S>, now: number): void {
-    this.answer(ticket, Effect.succeed(entry.session))
+    this.waiting.answer(ticket, Effect.succeed(entry.session))
     this.lease(ticket, entry, now)
     this.counters.waited++
     this.options.listener?.onAcquire?.(ticket.lane.name, now - ticket.since)
   }
 
-  /** Tells everybody who waits in `home`. */
-  failWaiting(home: Compartment<S>, error: () => AcquireError): void {
-    for (const lane of home.lanes) {
-      for (let ticket = lane.queue.head; ticket !== undefined; ticket = lane.queue.head) {
-        this.counters.unavailable++
-        this.answer(ticket, Effect.fail(error()))
-      }
-    }
-  }
-
   private onAlarm(): void {
     const now = this.now()
-    for (let ticket = this.deadlines.due(now); ticket !== undefined; ticket = this.deadlines.due(now)) {
-      this.answer(ticket, Effect.fail(this.timedOut(ticket, now)))
-    }
+    this.alarm.set(this.waiting.tellLate(now))
     this.onRound?.(now)
     this.pumpAll()
-    this.alarm.set(this.deadlines.next)
     if (this.state === "closing") this.onChange?.("ended")
     this.flush()
   }
@@ -343,13 +265,14 @@ export class PoolCore<S extends Poolable> {
       let need = demand(home) - home.preparing - home.connecting
       // What is idle now has been silent for too long. Asking it is cheaper than a connect.
       while (need > 0 && home.idle.length > 0) {
-        this.validate(home.idle[home.idle.length - 1]!)
+        this.care.validate(home.idle[home.idle.length - 1]!)
         need--
       }
       while (need > 0 && home.free > 0 && this.connector.start(home, now)) need--
     }
     if (this.state === "open") {
-      while (home.live + home.connecting < home.min && home.free > 0 && this.connector.start(home, now));
+      const least = home === this.main && this.wanted > home.min ? this.wanted : home.min
+      while (home.live + home.connecting < least && home.free > 0 && this.connector.start(home, now));
     }
   }
 
@@ -362,38 +285,12 @@ export class PoolCore<S extends Poolable> {
     for (;;) {
       const entry = home.idle[home.idle.length - 1]
       if (entry === undefined) return undefined
-      if (entry.session.dead !== undefined) this.discard(entry, "died", entry.session.dead)
-      else if (now >= entry.expiresAt) this.retire(entry, "lifetime")
+      if (entry.session.dead !== undefined) this.care.discard(entry, "died", entry.session.dead)
+      else if (now >= entry.expiresAt) this.care.retire(entry, "lifetime")
       else if (!this.usable(entry, now)) return undefined
-      else if (this.options.hooks?.beforeReuse?.(entry.session) === false) this.retire(entry, "refused")
+      else if (this.refused(entry)) this.care.retire(entry, "refused")
       else return entry
     }
-  }
-
-  /** Decides what becomes of a session that nobody holds. */
-  settle(entry: Entry<S>): void {
-    const now = this.now()
-    const home = entry.home
-    const session = entry.session
-    if (session.dead !== undefined) return this.discard(entry, "died", session.dead)
-    if (this.state === "closed" || (this.state === "closing" && home.waiting === 0))
-      return this.retire(entry, "closing")
-    if (entry.epoch < this.epoch) return this.retire(entry, "evicted")
-    if (now >= entry.expiresAt) return this.retire(entry, "lifetime")
-    // A session that is there is worth more than one that is on its way.
-    while (!this.hasPlace(entry)) if (!this.connector.cancelNewest(home)) return this.retire(entry, "surplus")
-    if (session.busy) return this.drain(entry)
-    if (!session.clean) return this.restore(entry)
-    if (entry.generation !== this.generation) return this.validate(entry)
-    home.enter(entry, "idle")
-  }
-
-  /** Whether the session may stay, or come back, without exceeding `max`. */
-  private hasPlace(entry: Entry<S>): boolean {
-    const home = entry.home
-    if (entry.state !== "away" && entry.state !== "gone") return home.free >= 0
-    const own = entry.state === "away" && home.overflow > 0 ? 1 : 0
-    return home.free + own > 0
   }
 
   private connected(attempt: Attempt<S>, session: S): void {
@@ -405,7 +302,7 @@ export class PoolCore<S extends Poolable> {
     const entry = new Entry(session, attempt.home, now, now + lifetime, attempt.generation, attempt.epoch)
     this.sessions.add(entry)
     this.emit({ _tag: "SessionOpened", session: session.id, connectMillis: now - attempt.startedAt })
-    this.settle(entry)
+    this.care.settle(entry)
     session.onDeath((cause) => this.died(entry, cause))
     this.pumpAll()
     this.onChange?.("connected")
@@ -432,7 +329,7 @@ export class PoolCore<S extends Poolable> {
     })
     if (kind === "permanent") {
       for (const home of [this.control, this.main]) {
-        if (home.live === 0) this.failWaiting(home, () => connector.unavailable(now))
+        if (home.live === 0) this.waiting.failAll(home, () => connector.unavailable(now))
       }
     }
     this.pumpAll()
@@ -445,7 +342,7 @@ export class PoolCore<S extends Poolable> {
     if (entry.state === "gone" || entry.state === "away") return
     const now = this.now()
     if (entry.uses === 0 && now - entry.openedAt < provenMillis) this.connector.stillborn(cause, entry.openedAt)
-    if (entry.state === "idle") this.discard(entry, "died", cause)
+    if (entry.state === "idle") this.care.discard(entry, "died", cause)
     this.moveGeneration(entry.generation, "corpse")
     this.pumpAll()
     this.flush()
@@ -458,7 +355,7 @@ export class PoolCore<S extends Poolable> {
     this.emit({ _tag: "GenerationMoved", generation: this.generation, reason })
     this.connector.cancelAll()
     for (const home of [this.control, this.main]) {
-      for (const entry of home.idle.slice()) this.settle(entry)
+      for (const entry of home.idle.slice()) this.care.settle(entry)
     }
   }
 
@@ -494,178 +391,24 @@ export class PoolCore<S extends Poolable> {
     home.min = min
     home.max = max
     this.emit({ _tag: "Resized", min, max })
-    while (home.free < 0 && home.idle.length > 0) this.retire(home.idle[0]!, "surplus")
+    while (home.free < 0 && this.connector.cancelNewest(home));
+    while (home.free < 0 && home.idle.length > 0) this.care.retire(home.idle[0]!, "surplus")
     this.pumpAll()
     this.flush()
   }
 
-  /** Sees to it that sessions are on their way, for somebody who wants to know that the pool is ready. */
-  bringUp(sessions: number): void {
-    const home = this.main
-    const now = this.now()
-    while (home.live + home.connecting < sessions && home.free > 0 && this.connector.start(home, now));
+  /** Sees to it that so many sessions are on their way, for somebody who waits until the pool is ready. */
+  want(sessions: number): void {
+    this.wanted = sessions
+    this.pumpAll()
     this.flush()
   }
 
-  // --- in the background ----------------------------------------------------------------------------------------
-
-  /** Runs an effect on a session that is out of circulation, then decides about it. */
-  private inBackground<A, E>(effect: Effect.Effect<A, E>, done: (exit: Exit.Exit<A, E>) => void): void {
-    this.actions.push(() => {
-      this.fork(
-        Effect.flatMap(Effect.exit(effect), (exit) =>
-          Effect.sync(() => {
-            done(exit)
-            this.pumpAll()
-            this.onChange?.("ended")
-            this.flush()
-          })
-        )
-      )
-    })
-  }
-
-  validate(entry: Entry<S>): void {
-    const generation = this.generation
-    entry.home.enter(entry, "preparing")
-    this.counters.validations++
-    this.inBackground(entry.session.validate, (exit) => {
-      if (entry.state !== "preparing") return
-      if (Exit.isSuccess(exit)) {
-        entry.generation = generation
-        entry.aliveAt = this.now()
-        this.settle(entry)
-      } else {
-        this.discard(entry, "validation-failed", Report.firstError(exit.cause))
-        this.moveGeneration(entry.generation, "corpse")
-      }
-    })
-  }
-
-  private restore(entry: Entry<S>): void {
-    const session = entry.session
-    const afterRelease = this.options.hooks?.afterRelease
-    entry.home.enter(entry, "preparing")
-    if (!session.clean) this.counters.resets++
-    const reset = session.clean ? Effect.void : session.reset
-    const effect =
-      afterRelease === undefined
-        ? reset
-        : Effect.andThen(
-            reset,
-            Effect.suspend(() => afterRelease(session))
-          )
-    this.inBackground(effect, (exit) => {
-      if (entry.state !== "preparing") return
-      if (Exit.isSuccess(exit) && session.clean) {
-        entry.aliveAt = this.now()
-        this.settle(entry)
-      } else this.discard(entry, "reset-failed", Exit.isFailure(exit) ? Report.firstError(exit.cause) : undefined)
-    })
-  }
-
-  /** The caller has left and its statement has not: the session's place is free, its work is ended in the background. */
-  private drain(entry: Entry<S>): void {
-    const home = entry.home
-    home.enter(entry, "away")
-    if (this.overflows(entry)) return
-    this.emit({ _tag: "DrainStarted", session: entry.session.id })
-    this.inBackground(entry.session.drain, (exit) => {
-      if (entry.state !== "away") return
-      if (!Exit.isSuccess(exit) || !exit.value || entry.session.busy) {
-        return this.discard(entry, "drain-failed", entry.session.dead)
-      }
-      this.counters.drained++
-      entry.idleSince = entry.aliveAt = this.now()
-      this.settle(entry)
-    })
-  }
-
-  /** Says goodbye in the background. */
-  retire(entry: Entry<S>, reason: ClosedReason): void {
-    entry.home.enter(entry, "away")
-    if (this.overflows(entry)) return
-    this.closedFor(entry, reason)
-    this.inBackground(entry.session.close, () => this.forget(entry))
-  }
-
-  private overflows(entry: Entry<S>): boolean {
-    if (this.settings.drainOverflow === "hold" || entry.home.overflow === 0) return false
-    this.discard(entry, "drain-overflow")
-    return true
-  }
-
-  /** Destroys the socket now. */
-  discard(entry: Entry<S>, reason: ClosedReason, error?: SqlError): void {
-    this.forget(entry)
-    this.closedFor(entry, reason, error)
-    entry.session.destroy()
-  }
-
-  private forget(entry: Entry<S>): void {
-    entry.home.enter(entry, "gone")
-    this.sessions.delete(entry)
-  }
-
-  private closedFor(entry: Entry<S>, reason: ClosedReason, error?: SqlError): void {
-    this.counters.closed[reason]++
-    this.emit({
-      _tag: "SessionClosed",
-      session: entry.session.id,
-      reason,
-      ageMillis: this.now() - entry.openedAt,
-      ...(error === undefined ? {} : { error: (this.options.describeError ?? describeSqlError)(error) })
-    })
-  }
-
-  private leakReturned(lane: Lane<S>, entry: Entry<S>, now: number): void {
-    entry.leakReported = false
-    this.counters.leaksReturned++
-    this.emit({ _tag: "LeakReturned", session: entry.session.id, holder: Report.leakHolder(entry, lane, now) })
-  }
-
-  // --- outside --------------------------------------------------------------------------------------------------
-
   emit(event: PoolEvent): void {
-    this.actions.push(() => this.ports.publish(event))
+    this.outbox.defer(() => this.ports.publish(event))
   }
 
-  /** Does it when the state is consistent. */
-  defer(action: () => void): void {
-    this.actions.push(action)
-  }
-
-  fork<A, E>(effect: Effect.Effect<A, E>): Fiber.Fiber<A, E> {
-    const fiber = this.ports.fork(effect)
-    if (fiber.pollUnsafe() === undefined) {
-      this.fibers.add(fiber)
-      fiber.addObserver(() => this.fibers.delete(fiber))
-    }
-    return fiber
-  }
-
-  interruptFibers(): void {
-    for (const fiber of this.fibers) fiber.interruptUnsafe()
-  }
-
-  /** Resumes callers and forks fibers, now that the state is consistent. What they cause in turn is done in the same loop. */
   flush(): void {
-    if (this.flushing) return
-    this.flushing = true
-    try {
-      for (let more = true; more;) {
-        more = false
-        for (let index = 0; index < this.resumed.length; index++) {
-          const ticket = this.resumed[index]!
-          ticket.resume!(ticket.outcome!)
-        }
-        this.resumed.length = 0
-        for (let index = 0; index < this.actions.length; index++) this.actions[index]!()
-        this.actions.length = 0
-        more = this.resumed.length > 0
-      }
-    } finally {
-      this.flushing = false
-    }
+    this.outbox.flush()
   }
 }

@@ -48,7 +48,18 @@ export class Readiness<S extends Poolable> {
 
   private answer(watcher: Watcher, effect: Effect.Effect<void, DatabaseUnavailable>): void {
     this.watchers.delete(watcher)
-    this.core.defer(() => watcher.resume(effect))
+    this.core.wanted = this.most()
+    this.core.outbox.defer(() => watcher.resume(effect))
+  }
+
+  private most(): number {
+    let sessions = 0
+    for (const watcher of this.watchers) sessions = Math.max(sessions, watcher.sessions)
+    return sessions
+  }
+
+  private want(): void {
+    this.core.want(this.most())
   }
 
   private watch(sessions: number, firstAnswer: boolean): Effect.Effect<void, DatabaseUnavailable> {
@@ -60,8 +71,11 @@ export class Readiness<S extends Poolable> {
       }
       const watcher: Watcher = { sessions, firstAnswer, resume }
       this.watchers.add(watcher)
-      core.bringUp(sessions)
-      return Effect.sync(() => void this.watchers.delete(watcher))
+      this.want()
+      return Effect.sync(() => {
+        this.watchers.delete(watcher)
+        this.want()
+      })
     })
   }
 }

@@ -121,6 +121,7 @@ export class Session implements Poolable {
     return Effect.callback<StatementResult, SqlError>((resume) => {
       const wire = this.#wire
       if (wire.limit !== null || options?.timeout !== undefined) this.#limit(options?.timeout)
+      if (wire.guarded !== false || options?.readOnly === true) this.#guard(options?.readOnly === true)
       const operation = new StatementOperation(wire, sql, params, options, (result) => {
         resume(Result.isSuccess(result) ? Effect.succeed(result.success) : Effect.fail(result.failure))
       })
@@ -140,6 +141,7 @@ export class Session implements Poolable {
   ): Stream.Stream<any, SqlError> {
     return Stream.suspend(() => {
       this.#limit(options?.timeout)
+      this.#guard(options?.readOnly === true)
       return Rows.stream(this.#wire, sql, params, options)
     })
   }
@@ -158,6 +160,19 @@ export class Session implements Poolable {
     )
   }
 
+  /** Whether the server refuses writes from here on: as `#limit`, and never inside of a transaction, which it would not change. */
+  #guard(wanted: boolean): void {
+    const wire = this.#wire
+    if (wire.guarded === wanted || wire.config.pooler || wire.status !== "idle" || wire.dead !== undefined) return
+    wire.guarded = wanted
+    const value = wanted ? "= on" : "TO DEFAULT"
+    wire.submit(
+      new StatementOperation(wire, `SET default_transaction_read_only ${value}`, noParams, ownSetting, (result) => {
+        if (Result.isFailure(result)) wire.guarded = undefined
+      })
+    )
+  }
+
   /** Begins a transaction with the next statement, in the same round trip. */
   begin(statement = "BEGIN"): Effect.Effect<void, SqlError> {
     return Effect.suspend(() => {
@@ -166,6 +181,8 @@ export class Session implements Poolable {
       if (wire.status !== "idle" || wire.begin !== undefined || this.load > 0) {
         return Effect.fail(statementError(undefined, "The session is in use; a transaction cannot begin", "begin"))
       }
+      // Inside of the transaction it would come too late.
+      if (wire.guarded !== false) this.#guard(false)
       wire.begin = beginFrame(statement)
       return Effect.void
     })
@@ -288,6 +305,7 @@ export class Session implements Poolable {
       Effect.sync(() => {
         wire.dirty = 0
         wire.limit = null
+        wire.guarded = undefined
       })
     )
   })

@@ -27,6 +27,7 @@ import * as Stream from "effect/Stream"
 import type { DatabaseUnavailable } from "../ReportError.ts"
 import * as Backoff from "./Backoff.ts"
 import { Closing } from "./Closing.ts"
+import { describeSqlError } from "./Connector.ts"
 import { Housekeeper } from "./Housekeeper.ts"
 import type { Poolable } from "./Poolable.ts"
 import { PoolCore, type PoolRequest } from "./PoolCore.ts"
@@ -66,6 +67,10 @@ export interface SessionPool<S extends Poolable> {
   readonly acquire: (request: PoolRequest) => Effect.Effect<S, AcquireError, Scope.Scope>
 
   readonly stats: Effect.Effect<PoolStats>
+
+  /** Callers that wait or hold a session, and whether one more would get one without waiting: two reads, for routing. */
+  readonly outstanding: () => number
+  readonly canServeNow: () => boolean
 
   /** What happens from now on. A subscriber that falls behind by 256 events misses the oldest. */
   readonly events: Stream.Stream<PoolEvent>
@@ -128,10 +133,10 @@ export const make = Effect.fnUntraced(function* <S extends Poolable>(
   // What runs in the background belongs to the pool, not to whoever happened to make it.
   const services = Context.omit(Scope.Scope)(yield* Effect.context<Scope.Scope>())
   const pubsub = yield* PubSub.sliding<PoolEvent>(256)
-  const listener = options.listener?.onEvent
+  const listener = guarded(options).listener?.onEvent
 
   const core = new PoolCore(
-    options,
+    guarded(options),
     settings,
     { min, max, control, drainBudget },
     Backoff.make(options.connectBackoff ?? defaultConnectBackoff, random),
@@ -141,11 +146,7 @@ export const make = Effect.fnUntraced(function* <S extends Poolable>(
       fork: Effect.runForkWith(services),
       publish: (event) => {
         PubSub.publishUnsafe(pubsub, event)
-        try {
-          listener?.(event)
-        } catch {
-          // A listener must not be able to break the pool.
-        }
+        listener?.(event)
       }
     }
   )
@@ -180,7 +181,7 @@ export const make = Effect.fnUntraced(function* <S extends Poolable>(
   const wait = (ticket: Ticket<S>): Effect.Effect<S, AcquireError> =>
     Effect.callback((resume) => {
       ticket.resume = resume
-      core.enqueue(ticket)
+      core.waiting.enqueue(ticket)
     })
   const spans = options.leakDetection !== undefined
 
@@ -215,8 +216,11 @@ export const make = Effect.fnUntraced(function* <S extends Poolable>(
         })
         return Effect.andThen(
           Scope.addFinalizer(leaseScope, finish),
-          Effect.onExit(spans ? noteSpan(ticket, restore(leased)) : restore(leased), (exit) =>
-            Exit.isSuccess(exit) ? Effect.void : finish
+          Effect.onExit(
+            spans
+              ? Effect.flatMap(restore(leased), (session) => noteSpan(ticket, Effect.succeed(session)))
+              : restore(leased),
+            (exit) => (Exit.isSuccess(exit) ? Effect.void : finish)
           )
         )
       })
@@ -228,6 +232,9 @@ export const make = Effect.fnUntraced(function* <S extends Poolable>(
     acquire,
     close,
     stats: Effect.sync(() => Report.stats(core)),
+    outstanding: () => core.main.leased + core.main.preparing + core.main.waiting,
+    canServeNow: () =>
+      core.state === "open" && core.main.waiting === 0 && (core.main.idle.length > 0 || core.main.free > 0),
     events: Stream.fromPubSub(pubsub),
     awaitReady: (timeout) => readiness.within(Math.max(core.main.min, 1), Duration.fromInputUnsafe(timeout)),
     suspend: Effect.sync(() => core.suspend()),
@@ -244,6 +251,35 @@ export const make = Effect.fnUntraced(function* <S extends Poolable>(
       })
   }
 })
+
+/** What is called in the middle of a transition must not be able to break the pool by throwing. */
+const guarded = <S extends Poolable>(options: PoolOptions<S>): PoolOptions<S> => ({
+  ...options,
+  classifyConnect: orElse("transient" as const, options.classifyConnect),
+  describeError: orElse(
+    { tag: "Unknown", message: "an error that could not be described" },
+    options.describeError ?? describeSqlError
+  ),
+  hooks: options.hooks && {
+    ...options.hooks,
+    beforeReuse: options.hooks.beforeReuse && orElse(false, options.hooks.beforeReuse)
+  },
+  listener: options.listener && {
+    ...(options.listener.onAcquire && { onAcquire: orElse(undefined, options.listener.onAcquire) }),
+    ...(options.listener.onRelease && { onRelease: orElse(undefined, options.listener.onRelease) }),
+    ...(options.listener.onEvent && { onEvent: orElse(undefined, options.listener.onEvent) })
+  }
+})
+
+const orElse =
+  <Args extends ReadonlyArray<unknown>, A>(otherwise: A, f: (...args: Args) => A) =>
+  (...args: Args): A => {
+    try {
+      return f(...args)
+    } catch {
+      return otherwise
+    }
+  }
 
 /** Remembers under which span a session is held: opt-in, with leak detection. */
 const noteSpan = <S extends Poolable, A, E, R>(

@@ -39,7 +39,7 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Res
   const attemptSpan = Effect.withSpan(Telemetry.attemptSpan(name), undefined, { captureStackTrace: false })
   const request = { lane, name, priority }
   const onBehalf = caller(priority)
-  const statementOptions = { timeout: serverTimeout(declared), maxRows }
+  const statementOptions = { timeout: serverTimeout(declared), maxRows, readOnly: writes === undefined }
 
   const call = (input: unknown): Effect.Effect<Result, any, any> => {
     const answered = fallback === undefined ? live(input) : Effect.catch(live(input), fallen)
@@ -48,32 +48,28 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Res
 
   const live = (input: unknown): Effect.Effect<Result, any, any> =>
     Effect.flatMap(encode(input), (params) =>
-      Effect.flatMap(declared.database, (role) =>
-        Effect.flatMap(bind(role), (bound) =>
-          Effect.flatMap(compile(bound, params), (statement) => withinDeadline(bound, statement))
-        )
-      )
+      Effect.flatMap(declared.database, (role) => Effect.flatMap(bind(role), (bound) => withinDeadline(bound, params)))
     )
 
-  const withinDeadline = (bound: Bound, statement: Compiled): Effect.Effect<Result, any, any> => {
+  const withinDeadline = (bound: Bound, params: unknown): Effect.Effect<Result, any, any> => {
     const { deadline, rateLimit, retry, shed } = bound.policies
     const tried: Array<string> = []
-    const attempts =
-      retry === undefined
-        ? hedged(bound, statement, 1, tried)
-        : retry.run(({ number }) => hedged(bound, statement, number, tried))
-    const kept = shed === undefined ? attempts : shed.run(attempts)
-    const limited = rateLimit === undefined ? kept : rateLimit.run(kept)
-    const answered = deadline(Effect.mapError(limited, (error) => tell(bound, error, tried.length)))
-    return writes === undefined ? answered : Effect.mapError(answered, (error) => tellLate(bound, error))
+    const answered = Effect.flatMap(compile(bound, params), (statement) => {
+      const attempts =
+        retry === undefined ? hedged(bound, statement, tried) : retry.run(() => hedged(bound, statement, tried))
+      const kept = shed === undefined ? attempts : shed.run(attempts)
+      return rateLimit === undefined ? kept : rateLimit.run(kept)
+    })
+    const told = deadline(Effect.mapError(answered, (error) => tell(bound, error, tried.length)))
+    return writes === undefined ? told : Effect.mapError(told, (error) => tellLate(bound, error))
   }
 
   /** `tried` are the nodes that this call has been to: a retry and a hedge go elsewhere first. */
-  const hedged = (bound: Bound, statement: Compiled, number: number, tried: Array<string>) => {
+  const hedged = (bound: Bound, statement: Compiled, tried: Array<string>) => {
     const { hedge } = bound.policies
-    if (hedge === undefined || bound.role.nodes.length < 2) return attempt(bound, statement, number, tried, "live")
+    if (hedge === undefined || bound.role.nodes.length < 2) return attempt(bound, statement, tried, "live")
     return hedge.run(
-      (candidate) => attempt(bound, statement, number, tried, candidate === 0 ? "live" : "hedge"),
+      (candidate) => attempt(bound, statement, tried, candidate === 0 ? "live" : "hedge"),
       bound.role.nodes.length
     )
   }
@@ -82,7 +78,6 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Res
   const attempt = (
     bound: Bound,
     statement: Compiled,
-    number: number,
     tried: Array<string>,
     source: Source
   ): Effect.Effect<Result, Policies.AttemptError, any> =>
@@ -91,7 +86,7 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Res
         tried.push(node.name)
         const { breaker, bulkhead } = bound.policies
         const answered = Effect.flatMap(leased(bound, node, statement), ({ rows, truncated }) =>
-          Effect.flatMap(decode(rows), (decoded) => result(decoded, source, node.name, number, truncated))
+          Effect.flatMap(decode(rows), (decoded) => result(decoded, source, node.name, tried.length, truncated))
         )
         const admitted = bulkhead === undefined ? answered : bulkhead.withPermit(answered)
         return breaker === undefined ? admitted : breaker.protect(admitted, node.name)

@@ -42,7 +42,7 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
   const decode = RowCodec.make(name, declared.row)
   const bind = binder(declared)
   const request = { lane, name, priority }
-  const statementOptions = { timeout: serverTimeout(declared) }
+  const statementOptions = { timeout: serverTimeout(declared), readOnly: declared.writes === undefined }
 
   const stream = (input: unknown, onEnd?: OnEnd): Stream.Stream<any, any, any> =>
     Stream.unwrap(

@@ -18,11 +18,28 @@ export interface Node {
   /** `host:port`. */
   readonly name: string
   readonly pool: SessionPool.SessionPool<Session>
+  readonly zone: string | undefined
+  /** Callers that wait or hold a session. */
+  readonly outstanding: () => number
+  /** A caller would get a session without waiting. */
+  readonly canServeNow: () => boolean
+  /** Opens the sessions that the options ask for; until then there are none but those that are used. */
+  readonly warm: Effect.Effect<void>
 }
 
-const sessionConfig = (options: Resolved, applicationName: string): SessionConfig => ({
-  host: options.host,
-  port: options.port,
+/** What a node tells those who watch it. */
+export interface Watch {
+  /** A session was lost or could not be opened: it may be worth looking. */
+  readonly onTrouble: () => void
+}
+
+const sessionConfig = (
+  options: Resolved,
+  address: Resolved["hosts"][number],
+  applicationName: string
+): SessionConfig => ({
+  host: address.host,
+  port: address.port,
   database: options.name,
   username: options.user,
   password: options.password,
@@ -66,27 +83,30 @@ const describeError =
 /** Makes the node and its pool; they live as long as the scope. */
 export const make = Effect.fnUntraced(function* (
   role: string,
-  options: Resolved
+  options: Resolved,
+  address: Resolved["hosts"][number] = options.hosts[0]!,
+  watch?: Watch
 ): Effect.fn.Return<Node, DatabaseUnavailable | InvalidConfiguration, Scope.Scope> {
-  const name = `${options.host}:${options.port}`
+  const name = `${address.host}:${address.port}`
   const poolName = `${role}@${name}`
   const overrides = yield* PgFailure.CurrentOverrides
-  const config = sessionConfig(options, role)
+  const config = sessionConfig(options, address, role)
   const pool = yield* SessionPool.make<Session>({
     name: poolName,
     connect: Session.connect(config),
     classifyConnect: classifyConnect(overrides),
     describeError: describeError(overrides),
-    min: options.minConnections,
+    // A node that nobody uses yet has no sessions but the one it is watched through.
+    min: watch === undefined ? options.minConnections : 0,
     max: options.maxConnections,
     maxWaiting: options.maxWaiting,
     acquireTimeout: options.connectionTimeout,
     idleTimeout: options.idleTimeout,
     maxLifetime: options.maxLifetime,
     lanes: options.lanes,
-    boot: { mode: options.boot },
+    boot: { mode: watch === undefined ? options.boot : "lazy" },
     leakDetection: options.leakDetection,
-    listener: PoolMetrics.listener(poolName, yield* Effect.context())
+    listener: watched(PoolMetrics.listener(poolName, yield* Effect.context()), watch)
   }).pipe(
     Effect.catchTag("InvalidPoolOptions", (error) =>
       Effect.fail(
@@ -98,5 +118,34 @@ export const make = Effect.fnUntraced(function* (
     )
   )
   yield* PoolMetrics.sample(pool)
-  return { name, pool }
+  let warm = watch === undefined
+  return {
+    name,
+    pool,
+    zone: address.zone,
+    outstanding: pool.outstanding,
+    canServeNow: pool.canServeNow,
+    warm: Effect.suspend(() => {
+      if (warm) return Effect.void
+      warm = true
+      return Effect.ignore(pool.resize({ min: options.minConnections }))
+    })
+  }
 })
+
+const watched = (metrics: SessionPool.PoolListener, watch: Watch | undefined): SessionPool.PoolListener =>
+  watch === undefined
+    ? metrics
+    : {
+        ...metrics,
+        onEvent: (event) => {
+          metrics.onEvent?.(event)
+          if (event._tag === "ConnectFailed" || event._tag === "Down") watch.onTrouble()
+          else if (
+            event._tag === "SessionClosed" &&
+            (event.reason === "died" || event.reason === "validation-failed")
+          ) {
+            watch.onTrouble()
+          }
+        }
+      }

@@ -83,13 +83,19 @@ export const judge = (
   const ours = (state: NodeState.NodeState): boolean =>
     systemId === undefined || state.observation?.systemId === undefined || state.observation.systemId === systemId
 
+  let ahead: NodeState.Observation | undefined
+  let aheadOn: string | undefined
   for (const [name, state] of nodes) {
     const seen = state.observation
     // A standby may announce the new timeline before its primary was asked.
     if (roles.get(name) === undefined || seen?.timeline === undefined || !ours(state)) continue
-    if (next.timeline === undefined || seen.timeline > next.timeline) {
-      next = { ...next, timeline: seen.timeline, timelineAt: seen.at, timelineNode: name, samples: [] }
+    if (seen.timeline > (ahead?.timeline ?? next.timeline ?? 0)) {
+      ahead = seen
+      aheadOn = name
     }
+  }
+  if (ahead !== undefined) {
+    next = { ...next, timeline: ahead.timeline, timelineAt: ahead.at, timelineNode: aheadOn, samples: [] }
   }
 
   const fenced = new Map<string, Fenced>()

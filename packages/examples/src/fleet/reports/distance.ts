@@ -67,7 +67,7 @@ export const distance = Report.make("distance", {
     join fleet.vehicles v on v.id = days.vehicle_id
     left join fleet.depots d on d.id = v.depot_id
     order by days.day, v.registration`,
-  deadline: "5 seconds",
+  deadline: "10 seconds",
   lane: "report",
   maxRows: 50_000
 })

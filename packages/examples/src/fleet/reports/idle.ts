@@ -38,7 +38,7 @@ export const idle = Report.make("idle", {
     join fleet.positions a on a.vehicle_id = e.vehicle_id and a.time = e.start_time
     left join ${zoneAround(sql, sql`a.latitude_deg`, sql`a.longitude_deg`)} z on true
     order by e.start_time desc, v.registration`,
-  deadline: "5 seconds",
+  deadline: "10 seconds",
   lane: "report",
   maxRows: 10_000
 })

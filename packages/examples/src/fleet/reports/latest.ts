@@ -35,7 +35,7 @@ export const latest = Report.make("latest-position", {
     ) l on true
     ${p.vehicle === null ? sql`` : sql`where v.registration = ${p.vehicle}::text`}
     order by v.registration`,
-  deadline: "1 second",
+  deadline: "2 seconds",
   lane: "interactive",
   maxRows: 10_000
 })

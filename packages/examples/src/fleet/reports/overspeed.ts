@@ -42,7 +42,7 @@ export const overspeed = Report.make("overspeed", {
     join fleet.positions a on a.vehicle_id = e.vehicle_id and a.time = e.start_time
     join fleet.positions b on b.vehicle_id = e.vehicle_id and b.time = e.end_time
     order by e.start_time desc, v.registration`,
-  deadline: "5 seconds",
+  deadline: "10 seconds",
   lane: "report",
   maxRows: 10_000
 })

@@ -85,7 +85,7 @@ export const stoppage = Report.make("stoppage", {
       ) legs
     ) engine
     order by start_time desc, registration`,
-  deadline: "8 seconds",
+  deadline: "15 seconds",
   lane: "report",
   maxRows: 10_000
 })
@@ -130,7 +130,7 @@ export const stoppageSummary = Report.make("stoppage-summary", {
     from classed
     group by place
     order by sum(duration) desc, place`,
-  deadline: "8 seconds",
+  deadline: "15 seconds",
   lane: "report",
   maxRows: 1000
 })

@@ -51,7 +51,7 @@ export const trips = Report.make("trips", {
     ) fastest
     where i.moving
     order by i.start_time desc, v.registration`,
-  deadline: "8 seconds",
+  deadline: "15 seconds",
   lane: "report",
   maxRows: 10_000
 })

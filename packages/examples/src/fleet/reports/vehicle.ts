@@ -14,7 +14,7 @@ export const vehicle = Report.make("vehicle", {
     from fleet.vehicles v
     left join fleet.depots d on d.id = v.depot_id
     where v.registration = ${p.vehicle}::text`,
-  deadline: "1 second",
+  deadline: "2 seconds",
   lane: "interactive",
   maxRows: 1
 })

@@ -51,6 +51,8 @@ export interface StatementOptions {
    * plan without its workers.
    */
   readonly maxRows?: number | undefined
+  /** Must not change data: the server refuses it with 25006. Not behind a pooler. Default: the session's. */
+  readonly readOnly?: boolean | undefined
   /** `false`: never under a name. */
   readonly prepare?: boolean | undefined
   /** Known to return no rows (transaction control): no need to describe it. */

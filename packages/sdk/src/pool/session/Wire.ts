@@ -91,6 +91,8 @@ export class Wire {
   begin: Uint8Array | undefined
   /** The statement limit that the server has now, as far as is known; `null` is the session's own default. */
   limit: number | null | undefined = null
+  /** Whether the server has been told to refuse writes, beyond the session's own default; `undefined`: not known. */
+  guarded: boolean | undefined = false
 
   readonly #socket: Started["channel"]["socket"]
   readonly #parser: PgProtocol.Parser<unknown>

@@ -1,0 +1,65 @@
+/**
+ * What a transition of the pool wants done outside of it: callers resumed, fibers forked, events told.
+ *
+ * It is done by `flush`, when the state is consistent again. Whatever that causes (a caller that is resumed may release,
+ * fail and ask again, all before it yields) is done in the same loop, never in a deeper call.
+ */
+import type * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import type { Poolable } from "./Poolable.ts"
+import type { Ticket } from "./Waiters.ts"
+
+type Fork = <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
+
+export class Outbox<S extends Poolable> {
+  private readonly answered: Array<Ticket<S>> = []
+  private readonly actions: Array<() => void> = []
+  private readonly fibers = new Set<Fiber.Fiber<unknown, unknown>>()
+  private readonly forkIn: Fork
+  private flushing = false
+
+  constructor(fork: Fork) {
+    this.forkIn = fork
+  }
+
+  /** The ticket has its outcome: its caller goes on. */
+  resume(ticket: Ticket<S>): void {
+    this.answered.push(ticket)
+  }
+
+  defer(action: () => void): void {
+    this.actions.push(action)
+  }
+
+  /** Forks now, in the pool's own context. The fiber ends with the pool. */
+  fork<A, E>(effect: Effect.Effect<A, E>): Fiber.Fiber<A, E> {
+    const fiber = this.forkIn(effect)
+    if (fiber.pollUnsafe() === undefined) {
+      this.fibers.add(fiber)
+      fiber.addObserver(() => this.fibers.delete(fiber))
+    }
+    return fiber
+  }
+
+  interruptFibers(): void {
+    for (const fiber of this.fibers) fiber.interruptUnsafe()
+  }
+
+  flush(): void {
+    if (this.flushing) return
+    this.flushing = true
+    try {
+      do {
+        for (let index = 0; index < this.answered.length; index++) {
+          const ticket = this.answered[index]!
+          ticket.resume!(ticket.outcome!)
+        }
+        this.answered.length = 0
+        for (let index = 0; index < this.actions.length; index++) this.actions[index]!()
+        this.actions.length = 0
+      } while (this.answered.length > 0)
+    } finally {
+      this.flushing = false
+    }
+  }
+}

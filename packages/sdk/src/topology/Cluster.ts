@@ -1,0 +1,206 @@
+/**
+ * The servers of one database in this process: a pool and a probe each, what is known of them together, and the way in.
+ *
+ * A server that is alone and has nobody to be compared with is not watched: its pool says all there is to say.
+ */
+import * as Cause from "effect/Cause"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
+import type { Resolved } from "../DatabaseOptions.ts"
+import { problemOf } from "../internal/problems.ts"
+import * as PgFailure from "../PgFailure.ts"
+import { DatabaseUnavailable, type InvalidConfiguration, type LastError } from "../ReportError.ts"
+import * as Look from "./Look.ts"
+import * as Node from "./Node.ts"
+import type * as NodeState from "./NodeState.ts"
+import * as Probe from "./Probe.ts"
+import * as Topology from "./Topology.ts"
+
+/** How the servers are watched. */
+export interface WatchOptions {
+  /** The longest one look may take. Default 1 second. */
+  readonly timeout?: Duration.Input | undefined
+  /** When to look next while all is well. Default every second, jittered. */
+  readonly schedule?: Schedule.Schedule<unknown> | undefined
+  /** When to look next while it is not. Default every 250 milliseconds, jittered. */
+  readonly scheduleUnwell?: Schedule.Schedule<unknown> | undefined
+  readonly thresholds?: Partial<NodeState.Thresholds> | undefined
+}
+
+/** A server with its pool and its probe. */
+export interface Member extends Node.Node {
+  readonly probe: Probe.Probe | undefined
+  /** Ends its probe and closes its pool, within the pool's two deadlines. */
+  readonly close: Effect.Effect<void>
+}
+
+export type Address = Resolved["hosts"][number]
+
+export interface Cluster {
+  /** `database`, or `database/role` where a role has servers of its own. */
+  readonly name: string
+  readonly options: Resolved
+  readonly topology: Topology.Topology<Member>
+  /** Whether the servers are watched. */
+  readonly watched: boolean
+  /** Adds a server to the living cluster. One that is there already stays as it is. */
+  readonly add: (address: Address) => Effect.Effect<void, DatabaseUnavailable | InvalidConfiguration>
+  /** No new work for a server; when what it does is done, at the latest at the pool's two deadlines, it is gone. */
+  readonly remove: (name: string) => Effect.Effect<void>
+  /** Looks at all servers now, and returns when all have answered or timed out. */
+  readonly refresh: Effect.Effect<void>
+  /** Evidence from a call: what a statement or a connect failed with, and when it was begun (milliseconds of the Clock). */
+  readonly noteFailure: (member: Member, failure: PgFailure.PgFailure, at: number) => void
+  /** Replaces all sessions, under load and without a failed call: after a password or a certificate was changed. */
+  readonly rotate: Effect.Effect<void>
+}
+
+const lastErrorOf = (error: unknown, overrides: PgFailure.Overrides): LastError => {
+  if (error === "timeout") return { tag: "AttemptTimeout", message: "no answer within the probe's timeout" }
+  if (typeof error !== "object" || error === null || !("_tag" in error)) {
+    return { tag: "Unknown", message: "the probe failed" }
+  }
+  if ("lastError" in error && error.lastError !== undefined) return error.lastError as LastError
+  if (error._tag === "SqlError") return ofFailure(PgFailure.fromSqlError(error as never, undefined, overrides))
+  return { tag: String(error._tag), message: "no session for the probe" }
+}
+
+const ofFailure = (failure: PgFailure.PgFailure): LastError => ({
+  tag: failure.class,
+  message: problemOf(failure.class),
+  ...(failure.sqlState === undefined ? undefined : { sqlState: failure.sqlState })
+})
+
+export const make = Effect.fnUntraced(function* (
+  name: string,
+  options: Resolved,
+  watch?: WatchOptions & {
+    /** Watch a server that is alone, too. Default `false`. */
+    readonly always?: boolean | undefined
+  }
+): Effect.fn.Return<Cluster, DatabaseUnavailable | InvalidConfiguration, Scope.Scope> {
+  const scope = yield* Effect.scope
+  const overrides = yield* PgFailure.CurrentOverrides
+  const watched = options.hosts.length > 1 || watch?.always === true
+  const topology = yield* Topology.make<Member>({ thresholds: watch?.thresholds })
+  const services = yield* Effect.context<never>()
+
+  topology.onChange((change) => {
+    const lines = { node: change.node, from: change.from, to: change.to }
+    const failing = change.to === "down" || (change.kind === "fenced" && change.to !== "in use")
+    if (change.kind === "added") return
+    const log = failing ? Effect.logWarning : Effect.logInfo
+    Effect.runForkWith(services)(log(`${name}: ${change.node} ${change.kind}: ${change.from} -> ${change.to}`, lines))
+    // What is idle on a server that must not be used any more would only be in the way.
+    if (change.kind === "fenced" && failing) {
+      const member = topology.get(change.node)?.member
+      if (member !== undefined) Effect.runForkWith(services)(member.pool.evictAll)
+    }
+  })
+
+  const add: Cluster["add"] = Effect.fnUntraced(function* (address) {
+    const own = `${address.host}:${address.port}`
+    if (topology.get(own) !== undefined) return
+    const memberScope = yield* Scope.fork(scope)
+    const built = Effect.gen(function* () {
+      let probe: Probe.Probe | undefined
+      const trouble = watched ? { onTrouble: () => probe?.trigger() } : undefined
+      const node = yield* Node.make(name, options, address, trouble)
+      const close = Scope.close(memberScope, Exit.void)
+      const start = (live: Probe.Probe | undefined): Member => ({ ...node, probe: live, close })
+      if (!watched) return topology.add(start(undefined))
+      let told = false
+      // The probe's first answer must find the node in the topology.
+      let member: Member | undefined
+      const early: Array<() => void> = []
+      const whenAdded = (f: () => void): void => void (member === undefined ? early.push(f) : f())
+      probe = yield* Probe.make({
+        look: Look.make(node.pool),
+        timeout: watch?.timeout,
+        schedule: watch?.schedule,
+        scheduleUnwell: watch?.scheduleUnwell,
+        isWell: () => topology.get(own)?.state.phase === "up",
+        onResult: (at, exit) =>
+          whenAdded(() => {
+            if (Exit.isSuccess(exit)) {
+              topology.observed(own, exit.value)
+              if (!told) {
+                told = true
+                Effect.runForkWith(services)(tellBudget(name, node, exit.value.maxConnections))
+              }
+            } else {
+              const failure = exit.cause.reasons.find(Cause.isFailReason)?.error
+              topology.failed(own, { at, error: lastErrorOf(failure, overrides) })
+            }
+          })
+      })
+      member = start(probe)
+      topology.add(member)
+      for (const f of early) f()
+    })
+    yield* Effect.onError(Scope.provide(built, memberScope), () => Scope.close(memberScope, Exit.void))
+  })
+
+  const refresh: Cluster["refresh"] = Effect.suspend(() =>
+    Effect.forEach(topology.nodes, ({ member }) => member.probe?.refresh ?? Effect.void, {
+      concurrency: "unbounded",
+      discard: true
+    })
+  )
+
+  for (const address of options.hosts) yield* add(address)
+  if (watched && options.boot !== "lazy") {
+    yield* refresh
+    if (!topology.nodes.some(({ state }) => state.phase === "up")) {
+      const lastError = topology.nodes.find(({ state }) => state.lastError !== undefined)?.state.lastError
+      return yield* new DatabaseUnavailable({
+        pool: name,
+        reason: "unreachable",
+        ...(lastError === undefined ? {} : { lastError })
+      })
+    }
+    if (options.boot === "fill") {
+      yield* Effect.forEach(topology.nodes, ({ member }) => member.warm, { discard: true })
+    }
+  }
+
+  return {
+    name,
+    options,
+    topology,
+    watched,
+    add,
+    remove: (own) =>
+      Effect.suspend(() => {
+        const member = topology.get(own)?.member
+        if (member === undefined) return Effect.void
+        topology.drain(own)
+        return Effect.andThen(
+          member.close,
+          Effect.sync(() => topology.remove(own))
+        )
+      }),
+    refresh,
+    rotate: Effect.suspend(() =>
+      Effect.forEach(topology.nodes, ({ member }) => member.pool.evictAll, { discard: true })
+    ),
+    noteFailure: (member, failure, at) => {
+      if (!watched) return
+      if (failure.class === "ReadOnly") topology.revoked(member.name, { at, error: ofFailure(failure) })
+      // A statement that got no answer may mean a frozen server: nothing else would tell before the next look.
+      if (failure.probe || failure.class === "AttemptTimeout") member.probe?.trigger()
+    }
+  }
+})
+
+/** Says once what the pool may take of what the server has. */
+const tellBudget = (name: string, node: Node.Node, maxConnections: number | undefined): Effect.Effect<void> =>
+  maxConnections === undefined
+    ? Effect.void
+    : Effect.flatMap(node.pool.stats, ({ limit }) => {
+        const line = `${name}: ${node.name} allows ${maxConnections} connections, this process takes at most ${limit}`
+        return limit < maxConnections ? Effect.logInfo(line) : Effect.logWarning(`${line}: too many`)
+      })

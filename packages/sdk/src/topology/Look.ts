@@ -1,0 +1,78 @@
+/**
+ * One look at a server: a statement on the pool's control lane, and what its answer means.
+ *
+ * - In recovery or not, and read-only or not, are the server's own words for the transaction at hand.
+ * - The timeline of a primary comes from the name of the file it writes to: right after a promotion its checkpoint still
+ *   has the old one. A standby has it from its upstream or from what it has replayed. None of this needs a privilege
+ *   (`pg_stat_wal_receiver` hides its columns from ordinary users, which costs precision and nothing else).
+ * - A server that does not know these functions (Aurora's readers, CockroachDB) is asked for less from then on.
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as PgFailure from "../PgFailure.ts"
+import type { Session } from "../pool/Session.ts"
+import * as SessionPool from "../pool/SessionPool.ts"
+import * as Lsn from "./Lsn.ts"
+import type { Observation } from "./NodeState.ts"
+
+const everything = `
+select standby as in_recovery,
+  current_setting('transaction_read_only') = 'on' as read_only,
+  case when standby then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end::text as lsn,
+  case when standby then pg_last_wal_receive_lsn() end::text as receive_lsn,
+  case when not standby or pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() then 0
+    else extract(epoch from clock_timestamp() - pg_last_xact_replay_timestamp()) * 1000 end::float8 as delay_millis,
+  case when standby then exists (select from pg_stat_wal_receiver) end as streaming,
+  case when standby then greatest(
+      (select received_tli from pg_stat_wal_receiver),
+      (select min_recovery_end_timeline from pg_control_recovery()),
+      (select timeline_id from pg_control_checkpoint()))
+    else ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int end as timeline,
+  (select system_identifier::text from pg_control_system()) as system_id,
+  pg_postmaster_start_time()::text as instance,
+  current_setting('server_version_num')::int as server_version,
+  current_setting('max_connections')::int as max_connections
+from (select pg_is_in_recovery() as standby offset 0) as server`
+
+const little = `select pg_is_in_recovery() as in_recovery, current_setting('transaction_read_only') = 'on' as read_only`
+
+const text = (value: unknown): string | undefined => (typeof value === "string" && value !== "" ? value : undefined)
+const number = (value: unknown): number | undefined => {
+  const read = typeof value === "number" ? value : typeof value === "string" ? Number(value) : Number.NaN
+  return Number.isFinite(read) ? read : undefined
+}
+const lsn = (value: unknown): Lsn.Lsn | undefined => (typeof value === "string" ? Lsn.parse(value) : undefined)
+
+/** What a row of the statement says. */
+export const observation = (at: number, row: Readonly<Record<string, unknown>>): Observation => ({
+  at,
+  inRecovery: row["in_recovery"] === true,
+  readOnly: row["read_only"] === true,
+  lsn: lsn(row["lsn"]),
+  receiveLsn: lsn(row["receive_lsn"]),
+  delayMillis: number(row["delay_millis"]),
+  streaming: typeof row["streaming"] === "boolean" ? row["streaming"] : undefined,
+  timeline: number(row["timeline"]),
+  systemId: text(row["system_id"]),
+  instance: text(row["instance"]),
+  serverVersion: number(row["server_version"]),
+  maxConnections: number(row["max_connections"])
+})
+
+/** Asks a server through its pool. Bounded by whoever calls it. */
+export const make = (pool: SessionPool.SessionPool<Session>) => {
+  const request = { lane: SessionPool.controlLane, name: "probe" }
+  let statement = everything
+  const ask = (at: number) =>
+    pool.use(request, (session) =>
+      Effect.map(session.query(statement), ({ rows }) => observation(at, rows[0] as Readonly<Record<string, unknown>>))
+    )
+  return Effect.flatMap(Clock.currentTimeMillis, (at) =>
+    Effect.catchTag(ask(at), "SqlError", (error) => {
+      const code = PgFailure.inputOf(error).sqlState
+      if (statement === little || code === undefined || !/^(42|0A)/.test(code)) return Effect.fail(error)
+      statement = little
+      return ask(at)
+    })
+  )
+}

@@ -1,0 +1,204 @@
+/**
+ * A role's way to the servers of a cluster: which one serves the next attempt of a call.
+ *
+ * - One server that nobody watches: it is the one, at no cost.
+ * - Usually some server is known to fit: the router's choice.
+ * - If none is known to fit, everybody is looked at, and the caller waits for what they say: for a failover, that is, up to
+ *   `patience` after the role was last served. After that callers fail at once, with the last real error.
+ * - What fails before anything was sent (no session, breaker open) is tried on the next server within the same attempt, each
+ *   with its part of the time that is left.
+ */
+import type * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import { DatabaseUnavailable, type ReplicaTooStale } from "../ReportError.ts"
+import type { Cluster, Member } from "./Cluster.ts"
+import type { RoleSource } from "./Health.ts"
+import type { Token } from "./Lsn.ts"
+import * as NodeDetails from "./NodeDetails.ts"
+import * as Router from "./Router.ts"
+
+/** One call's way from server to server: made when it begins, changed as it goes on. */
+export interface Call {
+  /** What is called, in errors. */
+  readonly key: string
+  /** Servers it has been to. */
+  readonly tried: Array<string>
+  /** Milliseconds of the Clock. */
+  readonly deadline?: number | undefined
+  /** It has to see this write. */
+  readonly token?: Token | undefined
+  /** Replicas farther behind do not serve it, in milliseconds. Default: as the role says. */
+  readonly maxLagMillis?: number | undefined
+  /** Only the primary will do from here on (a conflict with recovery that recurred). */
+  primary?: boolean | undefined
+}
+
+export interface Route {
+  /** `database/role`. */
+  readonly name: string
+  readonly cluster: Cluster
+  /** What the role asks for. */
+  readonly want: Router.Want
+  readonly nodes: () => ReadonlyArray<Member>
+  /** The one server of a cluster that is not watched. */
+  readonly only: Member | undefined
+  /** The server for the next attempt, with the time until which a session has to be had (`undefined`: no limit of its own). */
+  readonly next: (call: Call) => Effect.Effect<Member, DatabaseUnavailable | ReplicaTooStale>
+  /**
+   * Runs one attempt. When it fails before anything was sent, with `AcquireTimeout`, `DatabaseUnavailable` or
+   * `CircuitOpen`, the next server is tried, until none is left.
+   */
+  readonly attempt: <A, E, R>(
+    call: Call,
+    run: (member: Member, acquireDeadline: number | undefined) => Effect.Effect<A, E, R>
+  ) => Effect.Effect<A, E | DatabaseUnavailable | ReplicaTooStale, R>
+  /** For `Health`. */
+  readonly source: RoleSource
+}
+
+const notSent: ReadonlySet<unknown> = new Set(["AcquireTimeout", "DatabaseUnavailable", "CircuitOpen"])
+
+/** What was seen within this time is the present, for a caller who would fail. */
+const recentMillis = 1_000
+
+const isNotSent = (error: unknown): boolean =>
+  typeof error === "object" && error !== null && "_tag" in error && notSent.has(error._tag)
+
+export const make = (
+  name: string,
+  cluster: Cluster,
+  want: Router.Want,
+  options?: { readonly patience?: Duration.Input | undefined }
+): Route => {
+  const { topology } = cluster
+  const patience = Duration.toMillis(Duration.fromInputUnsafe(options?.patience ?? "2 seconds"))
+  let servedAt: number | undefined
+  const nodes = (): ReadonlyArray<Member> => topology.nodes.map(({ member }) => member)
+  const only = cluster.watched ? undefined : topology.nodes[0]?.member
+
+  const wantOf = (call: Call): Router.Want =>
+    call.primary === true
+      ? { role: "primary", tried: call.tried }
+      : {
+          ...want,
+          tried: call.tried,
+          ...(call.token === undefined ? undefined : { token: call.token }),
+          ...(call.maxLagMillis === undefined ? undefined : { maxLagMillis: call.maxLagMillis })
+        }
+
+  /** What is known now is enough to say which one. */
+  const known = (wanted: Router.Want, now: number): Member | undefined => {
+    const picked = topology.pick(wanted)
+    if (picked !== undefined) {
+      servedAt = now
+      return picked.member
+    }
+    // One that comes back, and is what is asked for, is better than none.
+    return topology.choose(wanted).candidates.find(({ verify }) => !verify)?.node.member
+  }
+
+  const failure = (call: Call, wanted: Router.Want): DatabaseUnavailable | ReplicaTooStale => {
+    const stale = Router.tooStale(call.key, wanted, topology.choose(wanted).refused)
+    if (stale !== undefined && (call.maxLagMillis !== undefined || call.token !== undefined)) return stale
+    const seen = topology.nodes.flatMap(({ state }) => (state.lastError === undefined ? [] : [state]))
+    const last = seen.sort((a, b) => (b.lastErrorAt ?? 0) - (a.lastErrorAt ?? 0))[0]
+    const lastError = stale === undefined ? last?.lastError : { tag: stale._tag, message: stale.message }
+    return new DatabaseUnavailable({
+      pool: name,
+      reason: "unreachable",
+      ...(lastError === undefined ? {} : { lastError })
+    })
+  }
+
+  /** Waits for a change after which what is known names a server. */
+  const awaitChange = (wanted: Router.Want, clock: Clock.Clock): Effect.Effect<Member> =>
+    Effect.callback((resume) => {
+      const stop = topology.onChange(() => {
+        const found = known(wanted, clock.currentTimeMillisUnsafe())
+        if (found !== undefined) resume(Effect.succeed(found))
+      })
+      return Effect.sync(stop)
+    })
+
+  const look = (wanted: Router.Want, clock: Clock.Clock): Effect.Effect<Member | undefined> =>
+    Effect.map(cluster.refresh, () => known(wanted, clock.currentTimeMillisUnsafe()))
+
+  /** A position that moves is no change of state: whoever waits for one looks again and again. */
+  const lookAgain = (wanted: Router.Want, clock: Clock.Clock): Effect.Effect<Member> =>
+    Effect.flatMap(Effect.andThen(Effect.sleep("20 millis"), look(wanted, clock)), (found) =>
+      found === undefined ? lookAgain(wanted, clock) : Effect.succeed(found)
+    )
+
+  const within = <A>(self: Effect.Effect<A>, millis: number): Effect.Effect<A | undefined> =>
+    millis === Infinity
+      ? self
+      : Effect.timeoutOrElse(self, {
+          duration: Duration.millis(Math.max(millis, 1)),
+          orElse: () => Effect.succeed(undefined)
+        })
+
+  const next: Route["next"] = (call) =>
+    Effect.clockWith((clock) => {
+      const wanted = wantOf(call)
+      const now = clock.currentTimeMillisUnsafe()
+      const found = known(wanted, now)
+      if (found !== undefined) return Effect.succeed(found)
+      const deadline = call.deadline ?? Infinity
+      const until = call.token === undefined ? Math.min((servedAt ??= now) + patience, deadline) : deadline
+      // Everybody has just said no: asking once more would only make the caller wait.
+      const fresh = topology.nodes.every(({ state }) => now - state.at < recentMillis)
+      if (now >= until && fresh) return Effect.fail(failure(call, wanted))
+      const changed = awaitChange(wanted, clock)
+      const first = within(Effect.raceFirst(look(wanted, clock), changed), deadline - now)
+      return Effect.flatMap(first, (early) => {
+        if (early !== undefined) return Effect.succeed(early)
+        const left = until - clock.currentTimeMillisUnsafe()
+        const more = wanted.token === undefined ? changed : lookAgain(wanted, clock)
+        return Effect.flatMap(left > 0 ? within(more, left) : Effect.undefined, (late) =>
+          late === undefined ? Effect.fail(failure(call, wanted)) : Effect.succeed(late)
+        )
+      })
+    })
+
+  const attempt: Route["attempt"] = (call, run) =>
+    Effect.suspend(() => {
+      if (only !== undefined) return run(only, undefined)
+      const size = topology.nodes.length
+      const step = (left: number): Effect.Effect<any, any, any> =>
+        Effect.flatMap(next(call), (member) =>
+          Effect.clockWith((clock) => {
+            const now = clock.currentTimeMillisUnsafe()
+            const others = left > 1 ? topology.choose(wantOf(call)).candidates.length : 1
+            const acquireDeadline =
+              call.deadline === undefined || others <= 1
+                ? call.deadline
+                : now + Router.budget(call.deadline - now, Math.min(others, left))
+            const again = call.tried.includes(member.name)
+            if (!again) call.tried.push(member.name)
+            const ran = Effect.andThen(member.warm, run(member, acquireDeadline))
+            return Effect.catch(ran, (error) => {
+              if (!isNotSent(error)) return Effect.fail(error)
+              member.probe?.trigger()
+              return left > 1 && !again ? step(left - 1) : Effect.fail(error)
+            })
+          })
+        )
+      return step(size)
+    })
+
+  const source: RoleSource = {
+    name,
+    ask: () => {
+      const one = only
+      if (one !== undefined) return { serves: one.canServeNow() || one.outstanding() > 0 }
+      const picked = topology.pick(want)
+      const fallen = picked !== undefined && want.role === "replica" && picked.standing.role === "primary"
+      return { serves: picked !== undefined, degraded: fallen ? "served by the primary" : undefined }
+    },
+    nodes: () => topology.nodes.map(NodeDetails.of),
+    onChange: (listener) => topology.onChange(listener)
+  }
+
+  return { name, cluster, want, nodes, only, next, attempt, source }
+}

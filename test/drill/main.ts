@@ -1,0 +1,148 @@
+/**
+ * `npm run drill`: each fault against real servers, under load, on Sluice and on what one would use otherwise.
+ *
+ *     npm run drill -- --list
+ *     npm run drill -- --only freeze --json drill.json
+ *     npm run drill -- --only restart-fast --subject sluice --seed 7
+ */
+import { PgCluster } from "@sluice/sdk/testing"
+import * as Effect from "effect/Effect"
+import * as fs from "node:fs"
+import { parseArgs } from "node:util"
+import { describe, table } from "../support/machine.ts"
+import { runMain } from "../support/main.ts"
+import { faults } from "./faults.ts"
+import { type DrillResult, zeros } from "./harness.ts"
+import { drill, prepare } from "./run.ts"
+import { subjects } from "./subjects.ts"
+import { type Panel, timeline } from "./timeline.ts"
+
+const { values: args } = parseArgs({
+  options: {
+    only: { type: "string", multiple: true },
+    subject: { type: "string", multiple: true },
+    json: { type: "string" },
+    list: { type: "boolean" },
+    seed: { type: "string" },
+    reports: { type: "string", default: "reports" },
+    help: { type: "boolean" }
+  }
+})
+
+const usage = `npm run drill -- [options]
+  --list           the faults, and what is done
+  --only NAME      faults whose name begins so; may be given more than once
+  --subject NAME   sluice, driver or pg; may be given more than once; default all
+  --json FILE      the results as an array
+  --seed N         repeats the load of a run
+  --reports DIR    where drill.md and a picture per fault go, default reports
+Exits with 1 when Sluice is not zero in: ${zeros.join(", ")}.`
+
+const chosen = faults.filter(({ name }) => args.only === undefined || args.only.some((only) => name.startsWith(only)))
+const drilled = subjects.filter(({ name }) => args.subject === undefined || args.subject.includes(name))
+const seed = args.seed === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(args.seed)
+
+// mulberry32: small, seeded, good enough to choose keys and pauses.
+const generator = (start: number) => {
+  let state = start >>> 0
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296
+  }
+}
+
+const columns = [
+  "calls",
+  "succeeded",
+  "failedAsDeclared",
+  "failedOtherwise",
+  "late",
+  "lost",
+  "doubled",
+  "wrong",
+  "leaked",
+  "recoveryMs"
+] as const
+const titles = ["calls", "ok", "declared", "otherwise", "late", "lost", "doubled", "wrong", "leaked", "recovery"]
+
+const cells = (result: DrillResult): ReadonlyArray<string> =>
+  columns.map((column) => {
+    const value = result[column]
+    return column === "recoveryMs" ? (value === null ? "never" : `${value} ms`) : String(value)
+  })
+
+const markdown = (head: string, results: ReadonlyArray<DrillResult>): string => {
+  const line = (each: ReadonlyArray<string>) => `| ${each.join(" | ")} |`
+  return [
+    "# Drill",
+    "",
+    ...head.split("\n").map((each) => `${each}  `),
+    "",
+    line(["fault", "subject", ...titles, "note"]),
+    line(["---", "---", ...titles.map(() => "---:"), "---"]),
+    ...results.map((result) =>
+      line([
+        `[${result.fault}](drill-${result.fault}.svg)`,
+        result.subject,
+        ...cells(result),
+        (result.note ?? "").replace(/\|/g, "\\|").replace(/\n/g, " ")
+      ])
+    ),
+    ""
+  ].join("\n")
+}
+
+const program = Effect.gen(function* () {
+  const cluster = yield* PgCluster.make({ auth: "scram-sha-256", settings: { max_connections: 100 } })
+  const [setting] = yield* cluster.primary.query("show server_version")
+  const head =
+    `${describe(["effect", "@effect/sql-pg", "pg"], String(setting?.server_version))}\n` +
+    `seed ${seed}; 20 workers on a pool of 10, deadline 1500 ms; late: more than 50 ms beyond it`
+  console.log(`${head}\n`)
+  const ground = yield* prepare(cluster)
+  const results: Array<DrillResult> = []
+  fs.mkdirSync(args.reports, { recursive: true })
+  for (const fault of chosen) {
+    console.log(`${fault.name}: ${fault.about}`)
+    const panels: Array<Panel> = []
+    const lines: Array<DrillResult> = []
+    for (const subject of drilled) {
+      const { panel, result } = yield* drill(ground, fault, subject, {
+        workers: 20,
+        pool: 10,
+        deadline: 1_500,
+        before: 1_000,
+        after: 4_000,
+        random: generator(seed)
+      })
+      panels.push(panel)
+      lines.push(result)
+    }
+    results.push(...lines)
+    console.log(table([["", ...titles], ...lines.map((result) => [result.subject, ...cells(result)])]))
+    for (const { note, subject } of lines) if (note !== undefined) console.log(`${subject}: ${note}`)
+    console.log("")
+    fs.writeFileSync(`${args.reports}/drill-${fault.name}.svg`, timeline(fault.name, fault.about, panels))
+    fs.writeFileSync(`${args.reports}/drill.md`, markdown(head, results))
+    if (args.json !== undefined) fs.writeFileSync(args.json, `${JSON.stringify(results, null, 2)}\n`)
+  }
+  const broken = results.filter((result) => result.subject === "sluice" && zeros.some((field) => result[field] !== 0))
+  for (const result of broken) {
+    const fields = zeros.filter((field) => result[field] !== 0).map((field) => `${field} ${result[field]}`)
+    console.log(`BROKEN ${result.fault}: ${fields.join(", ")}`)
+  }
+  for (const result of results) {
+    if (result.subject === "sluice" && result.recoveryMs === null) console.log(`NOT RECOVERED ${result.fault}`)
+  }
+  console.log(`${results.length} drills; seed ${seed}; ${args.reports}/drill.md`)
+  if (broken.length > 0) process.exitCode = 1
+})
+
+if (args.help === true) console.log(usage)
+else if (args.list === true) console.log(faults.map(({ about, name }) => `${name.padEnd(26)}${about}`).join("\n"))
+else if (chosen.length === 0 || drilled.length === 0) {
+  console.error("no such fault or subject; --list names the faults")
+  process.exitCode = 1
+} else runMain(Effect.scoped(program))

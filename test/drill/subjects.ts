@@ -1,0 +1,186 @@
+import * as PgClient from "@effect/sql-pg/PgClient"
+import { Database, Report } from "@sluice/sdk"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as ManagedRuntime from "effect/ManagedRuntime"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
+import { isSqlError } from "effect/sql/SqlError"
+import * as pg from "pg"
+import type { Answer, Opened, Subject, Target } from "./Subject.ts"
+
+const urlOf = ({ applicationName, database, host, password, port, user }: Target) =>
+  `postgres://${user}:${encodeURIComponent(password)}@${host}:${port}/${database}?application_name=${applicationName}&sslmode=disable`
+
+/** What a fiber's end means to the caller: its typed failures are declared, all else is not. */
+const answer = <E>(
+  exit: Exit.Exit<string, E>,
+  declared: (error: E) => { readonly error: string; readonly mayBeApplied: boolean } | undefined
+): Answer => {
+  if (Exit.isSuccess(exit)) return { kind: "ok", value: exit.value }
+  const failure = Option.getOrUndefined(Cause.findErrorOption(exit.cause))
+  const known = failure === undefined ? undefined : declared(failure)
+  return known === undefined
+    ? { kind: "otherwise", error: Cause.pretty(exit.cause).split("\n")[0]!.slice(0, 200) }
+    : { kind: "declared", ...known }
+}
+
+class Drill extends Database.Service<Drill>()("drill", { roles: ["main"] }) {}
+
+const reportsOf = (deadline: number) => ({
+  read: Report.make("read", {
+    database: Drill.role("main"),
+    params: { id: Schema.Int },
+    row: { name: Schema.String },
+    query: (sql, { id }) => sql`select name from items, pg_sleep(0.02) where id = ${id}`,
+    deadline,
+    attemptTimeout: deadline / 3,
+    retry: { schedule: Schedule.exponential("50 millis"), retries: 3, budget: { ratio: 0.5 } }
+  }),
+  write: Report.make("write", {
+    database: Drill.role("main"),
+    params: { token: Schema.String },
+    row: { token: Schema.String },
+    query: (sql, { token }) =>
+      sql`insert into writes (token) select ${token}::text from pg_sleep(0.02) returning token`,
+    deadline,
+    writes: "once"
+  })
+})
+
+/** Reports of Sluice: a read that retries, a write that is never repeated. */
+export const sluice: Subject = {
+  name: "sluice",
+  open: async (target) => {
+    const { applicationName, database, deadline, host, password, pool: maxConnections, port, user } = target
+    const runtime = ManagedRuntime.make(
+      Drill.layer({
+        main: {
+          host,
+          port,
+          name: database,
+          user,
+          password: Redacted.make(password),
+          sslmode: "disable",
+          applicationName,
+          maxConnections
+        }
+      })
+    )
+    const { nodes } = await runtime.runPromise(Drill.role("main"))
+    const { read, write } = reportsOf(deadline)
+    const mayBeApplied = new Set(["OutcomeUnknown", "DeadlineExceeded"])
+    const declared = (report: { readonly errors: ReadonlySet<Schema.Top> }) => (error: unknown) =>
+      [...report.errors].some((schema) => Schema.is(schema as Schema.Codec<unknown>)(error))
+        ? {
+            error: (error as { readonly _tag: string })._tag,
+            mayBeApplied: mayBeApplied.has((error as { readonly _tag: string })._tag)
+          }
+        : undefined
+    const isReadError = declared(read)
+    const isWriteError = declared(write)
+    return {
+      read: (id) =>
+        runtime
+          .runPromiseExit(Effect.map(read.run({ id }), (rows) => rows[0]?.name ?? "nothing"))
+          .then((exit) => answer(exit, isReadError)),
+      write: (token) =>
+        runtime
+          .runPromiseExit(Effect.map(write.run({ token }), (rows) => rows[0]?.token ?? "nothing"))
+          .then((exit) => answer(exit, isWriteError)),
+      held: () =>
+        Effect.runPromise(
+          Effect.map(
+            Effect.forEach(nodes, (node) => node.pool.stats),
+            (all) => all.reduce((sum, stats) => sum + stats.leased + stats.waiting, 0)
+          )
+        ),
+      close: () => runtime.dispose()
+    } satisfies Opened
+  }
+}
+
+/** The bare driver with what Effect offers around it: a timeout, and three retries of a read that says it is retryable. */
+export const driver: Subject = {
+  name: "driver",
+  open: async (target) => {
+    const { deadline } = target
+    const runtime = ManagedRuntime.make(
+      PgClient.layer({
+        url: Redacted.make(urlOf(target)),
+        applicationName: target.applicationName,
+        maxConnections: target.pool
+      })
+    )
+    const sql = await runtime.runPromise(PgClient.PgClient)
+    const declared = (error: unknown) =>
+      isSqlError(error)
+        ? { error: error.reason._tag, mayBeApplied: true }
+        : Cause.isTimeoutError(error)
+          ? { error: "TimeoutError", mayBeApplied: true }
+          : undefined
+    return {
+      read: (id) =>
+        runtime
+          .runPromiseExit(
+            sql<{ name: string }>`select name from items, pg_sleep(0.02) where id = ${id}`.pipe(
+              Effect.retry({ times: 3, while: (error) => error.isRetryable }),
+              Effect.map((rows) => rows[0]?.name ?? "nothing"),
+              Effect.timeout(deadline)
+            )
+          )
+          .then((exit) => answer(exit, declared)),
+      write: (token) =>
+        runtime
+          .runPromiseExit(
+            sql<{
+              token: string
+            }>`insert into writes (token) select ${token}::text from pg_sleep(0.02) returning token`.pipe(
+              Effect.map((rows) => rows[0]?.token ?? "nothing"),
+              Effect.timeout(deadline)
+            )
+          )
+          .then((exit) => answer(exit, declared)),
+      held: async () => 0,
+      close: () => runtime.dispose()
+    }
+  }
+}
+
+/** `pg` with its pool and the timeouts that it has. */
+export const pgPool: Subject = {
+  name: "pg",
+  open: async (target) => {
+    const pool = new pg.Pool({
+      connectionString: urlOf(target),
+      max: target.pool,
+      connectionTimeoutMillis: target.deadline,
+      query_timeout: target.deadline
+    })
+    pool.on("error", () => {})
+    const query = (text: string, value: unknown, column: string): Promise<Answer> =>
+      pool.query<Record<string, string>>({ name: column, text, values: [value] }).then(
+        ({ rows }) => ({ kind: "ok", value: rows[0]?.[column] ?? "nothing" }),
+        (error: unknown) =>
+          error instanceof Error
+            ? {
+                kind: "declared",
+                error: (error as { readonly code?: string }).code ?? error.message,
+                mayBeApplied: true
+              }
+            : { kind: "otherwise", error: String(error) }
+      )
+    return {
+      read: (id) => query("select name from items, pg_sleep(0.02) where id = $1", id, "name"),
+      write: (token) =>
+        query("insert into writes (token) select $1::text from pg_sleep(0.02) returning token", token, "token"),
+      held: async () => pool.waitingCount + (pool.totalCount - pool.idleCount),
+      close: () => pool.end()
+    }
+  }
+}
+
+export const subjects: ReadonlyArray<Subject> = [sluice, driver, pgPool]

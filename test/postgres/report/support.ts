@@ -1,0 +1,77 @@
+/** A database with two roles on the run's servers, and what several files ask of errors. */
+import { assert } from "@effect/vitest"
+import { Database } from "@sluice/sdk"
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import { inspect } from "node:util"
+import { layerDatabase, TestDatabase } from "../../support/postgres.ts"
+
+export class Fleet extends Database.Service<Fleet>()("fleet", { roles: ["primary", "replica"] }) {}
+
+export const primary = Fleet.role("primary")
+export const replica = Fleet.role("replica")
+
+/** The options of a role on a server: a small pool, no TLS. */
+export const at = (url: string, options: Database.RoleOptions = {}): Database.RoleOptions => ({
+  url: Redacted.make(url),
+  sslmode: "disable",
+  minConnections: 0,
+  maxConnections: 4,
+  connectionTimeout: "10 seconds",
+  ...options
+})
+
+/** Both roles in a database of one's own, on the primary and on its replica. */
+export const layerFleet = (options: Database.RoleOptions = {}) =>
+  Layer.unwrap(
+    Effect.map(TestDatabase, ({ replicaUrl, url }) =>
+      Fleet.layer({ primary: at(url, options), replica: at(replicaUrl, options) })
+    )
+  ).pipe(Layer.provideMerge(layerDatabase))
+
+/** The error that an effect fails with. Success, interruption and defects fail the test with what they were. */
+export const errorOf = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<E, never, R> =>
+  Effect.matchCauseEffect(effect, {
+    onSuccess: (value) => Effect.die(new Error(`succeeded with ${inspect(value)}`)),
+    onFailure: (cause) => {
+      const error = Cause.findErrorOption(cause)
+      return error._tag === "Some" ? Effect.succeed(error.value) : Effect.die(new Error(Cause.pretty(cause)))
+    }
+  })
+
+/** The error that an effect fails with, which must have this tag. */
+export const failsWith = <A, E extends { readonly _tag: string }, R, const Tag extends E["_tag"]>(
+  effect: Effect.Effect<A, E, R>,
+  tag: Tag
+): Effect.Effect<Extract<E, { readonly _tag: Tag }>, never, R> =>
+  Effect.map(errorOf(effect), (error) => {
+    assert.strictEqual(error._tag, tag, inspect(error))
+    return error as Extract<E, { readonly _tag: Tag }>
+  })
+
+/** Every way in which an error becomes text. */
+export const textsOf = (error: unknown): ReadonlyArray<string> => [
+  JSON.stringify(error),
+  String(error),
+  (error as Error).message,
+  String((error as Error).stack),
+  inspect(error, { depth: 20, showHidden: true, getters: true }),
+  Cause.pretty(Cause.fail(error))
+]
+
+/** None of the words appears in any text that an error can become. */
+export const keepsSecret = (error: unknown, words: ReadonlyArray<string>): void => {
+  for (const text of textsOf(error)) {
+    for (const word of words) assert.notInclude(text, word)
+  }
+}
+
+/** How long it took, in milliseconds of real time. */
+export const timed = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.gen(function* () {
+    const begin = performance.now()
+    const value = yield* effect
+    return [value, performance.now() - begin] as const
+  })
