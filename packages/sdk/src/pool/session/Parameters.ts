@@ -31,11 +31,15 @@ export interface Bound {
 /** Why a parameter cannot be sent. `at` is `$1`, or `$1[3]` for an element. */
 export class ParameterError extends Error {
   readonly at: string
-  constructor(at: string, problem: string, options?: ErrorOptions) {
-    super(`Parameter ${at}: ${problem}`, options)
-    this.at = at
+  constructor(at: Place, problem: string, options?: ErrorOptions) {
+    const place = typeof at === "number" ? `$${at}` : at
+    super(`Parameter ${place}: ${problem}`, options)
+    this.at = place
   }
 }
+
+/** A parameter's number, from 1; spelled out only where something is wrong with it. Elements have a text. */
+type Place = number | string
 
 const { OID } = PgTypes
 
@@ -52,12 +56,16 @@ const int64Max = 2n ** 63n - 1n
 const fitsInt4 = (value: number): boolean => value >= -2147483648 && value <= 2147483647
 const fitsInt8 = (value: bigint): boolean => value >= int64Min && value <= int64Max
 
+const isWellFormed: ((this: string) => boolean) | undefined = (
+  String.prototype as { readonly isWellFormed?: () => boolean }
+).isWellFormed
+
 const loneSurrogate = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/
 
 /** What the server could not store, or would store as something else. */
-const checkText = (value: string, at: string): string => {
+const checkText = (value: string, at: Place): string => {
   if (value.includes("\0")) throw new ParameterError(at, "PostgreSQL text cannot hold a NUL character")
-  if (loneSurrogate.test(value))
+  if (isWellFormed === undefined ? loneSurrogate.test(value) : !isWellFormed.call(value))
     throw new ParameterError(at, "the string holds half of a surrogate pair, which is no character")
   return value
 }
@@ -73,7 +81,7 @@ const inferNumber = (value: number): PgTypes.Parameter => {
   return make(OID.float8, value)
 }
 
-const inferScalar = (value: unknown, at: string): PgTypes.Parameter => {
+const inferScalar = (value: unknown, at: Place): PgTypes.Parameter => {
   switch (typeof value) {
     case "string":
       return make(0, checkText(value, at))
@@ -203,7 +211,7 @@ const inferArray = (value: ReadonlyArray<unknown>, at: string): Bound => {
 /** Binds one value. Throws `ParameterError`. */
 export const bind = (value: unknown, position: number): Bound => {
   if (Array.isArray(value)) return inferArray(value, `$${position}`)
-  const parameter = inferScalar(value, `$${position}`)
+  const parameter = inferScalar(value, position)
   return { type: parameter.oid, parameter }
 }
 

@@ -23,7 +23,7 @@ import {
   withFormats
 } from "./Columns.ts"
 import { serverError, statementError } from "./Facts.ts"
-import { bind, ParameterError } from "./Parameters.ts"
+import { bind } from "./Parameters.ts"
 import { stateChangeIn } from "./SessionState.ts"
 import { DescriptionCache, frames, join, type Prepared } from "./Statements.ts"
 import type { Message, Operation, Wire } from "./Wire.ts"
@@ -155,7 +155,7 @@ export class StatementOperation implements Operation {
   }
 
   #parse(name: string, types: ReadonlyArray<number>): Uint8Array {
-    if (this.sql.includes("\0")) throw new ParameterError("0", "the statement's text holds a NUL character")
+    if (this.sql.includes("\0")) throw new Error("its text holds a NUL character")
     return Result.getOrThrow(PgProtocol.encodeParse({ name, query: this.sql, parameterTypes: types }))
   }
 
