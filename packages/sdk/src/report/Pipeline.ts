@@ -85,20 +85,23 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Res
       Effect.flatMap(bound.role.route(tried), (node) => {
         tried.push(node.name)
         const { breaker, bulkhead } = bound.policies
-        const answered = Effect.flatMap(leased(bound, node, statement), ({ rows, truncated }) =>
-          Effect.flatMap(decode(rows), (decoded) => result(decoded, source, node.name, tried.length, truncated))
-        )
-        const admitted = bulkhead === undefined ? answered : bulkhead.withPermit(answered)
-        return breaker === undefined ? admitted : breaker.protect(admitted, node.name)
+        const admitted = (begun: () => void) => {
+          const answered = Effect.flatMap(leased(bound, node, statement, begun), ({ rows, truncated }) =>
+            Effect.flatMap(decode(rows), (decoded) => result(decoded, source, node.name, tried.length, truncated))
+          )
+          return bulkhead === undefined ? answered : bulkhead.withPermit(answered)
+        }
+        return breaker === undefined ? admitted(nobody) : breaker.protect(admitted, node.name)
       })
     )
 
-  /** The time in the lane's queue is not the attempt's: its timeout begins with the lease. */
-  const leased = (bound: Bound, node: Node, statement: Compiled) => {
+  /** The time in a queue is not the attempt's: its timeout, and what the breaker measures, begin with the lease. */
+  const leased = (bound: Bound, node: Node, statement: Compiled, begun: () => void) => {
     const { attemptTimeout } = bound.policies
     return Effect.withFiber((fiber) => {
       Deadline.enterOf(fiber, "acquire")
       return node.pool.use(request, (session) => {
+        begun()
         if (attemptTimeout === undefined) Deadline.beginAttemptOf(fiber)
         const answer = FaultInjection.inject(session.query(statement.sql, statement.params, statementOptions), name)
         return attemptTimeout === undefined ? answer : attemptTimeout(answer)
@@ -115,6 +118,8 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Res
 
   return call
 }
+
+const nobody = (): void => {}
 
 /** The report's priority is that of its caller, unless the caller says otherwise. */
 const caller =

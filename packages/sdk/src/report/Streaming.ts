@@ -41,6 +41,7 @@ const longestMillis = 2 ** 31 - 1
 /** A chunk that is asked for is a wait for the server, as an attempt is. */
 const begun = Effect.withFiberSucceed(Deadline.beginAttemptOf)
 const sent = { length: 1 }
+const nobody = (): void => {}
 
 export type OnEnd = (info: StreamInfo) => Effect.Effect<void, never, any>
 
@@ -91,12 +92,13 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
     tried: Array<string>
   ): Effect.Effect<Opened, any, any> => {
     const { attemptTimeout, breaker, bulkhead } = bound.policies
-    const open = (node: Node) =>
+    const open = (node: Node, asked: () => void) =>
       Effect.flatMap(Scope.fork(scope), (own) =>
         Effect.gen(function* () {
           if (bulkhead !== undefined) yield* permit(bulkhead, own)
           yield* Deadline.enter("acquire")
           const session = yield* node.pool.acquire(request)
+          asked()
           if (attemptTimeout === undefined) yield* begun
           const pull = yield* Stream.toPull(session.stream(statement.sql, statement.params, statementOptions))
           const next: Next = Pull.catchDone(pull, () => Effect.succeed(undefined))
@@ -110,7 +112,7 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
       )
     return Effect.flatMap(bound.role.route(tried), (node) => {
       tried.push(node.name)
-      return breaker === undefined ? open(node) : breaker.protect(open(node), node.name)
+      return breaker === undefined ? open(node, nobody) : breaker.protect((asked) => open(node, asked), node.name)
     })
   }
 
