@@ -16,6 +16,7 @@ import * as FaultInjection from "../policy/FaultInjection.ts"
 import type { ReportResult, Source } from "../ReportResult.ts"
 import * as Telemetry from "../Telemetry.ts"
 import type { Node } from "../topology/Node.ts"
+import type * as Route from "../topology/Route.ts"
 import { binder, type Bound, compile, type Compiled, serverTimeout, tell, tellLate } from "./Bound.ts"
 import type { Declared } from "./Declared.ts"
 import * as Meter from "./Meter.ts"
@@ -58,22 +59,23 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Res
   const withinDeadline = (bound: Bound, statement: Compiled): Effect.Effect<Result, any, any> => {
     const { deadline, rateLimit, retry, shed } = bound.policies
     const tried: Array<string> = []
+    const way: Route.Call = { key: name, tried, left: Deadline.remainingOf }
     const attempts =
       retry === undefined
-        ? hedged(bound, statement, 1, tried)
-        : retry.run(({ number }) => hedged(bound, statement, number, tried))
+        ? hedged(bound, statement, 1, way)
+        : retry.run(({ number }) => hedged(bound, statement, number, way))
     const kept = shed === undefined ? attempts : shed.run(attempts)
     const limited = rateLimit === undefined ? kept : rateLimit.run(kept)
     const answered = deadline(Effect.mapError(limited, (error) => tell(bound, error, tried.length)))
     return writes === undefined ? answered : Effect.mapError(answered, (error) => tellLate(bound, error))
   }
 
-  /** `tried` are the nodes that this call has been to: a retry and a hedge go elsewhere first. */
-  const hedged = (bound: Bound, statement: Compiled, number: number, tried: Array<string>) => {
+  /** `way` remembers the nodes that this call has been to: a retry and a hedge go elsewhere first. */
+  const hedged = (bound: Bound, statement: Compiled, number: number, way: Route.Call) => {
     const { hedge } = bound.policies
-    if (hedge === undefined || bound.role.nodes.length < 2) return attempt(bound, statement, number, tried, "live")
+    if (hedge === undefined || bound.role.nodes.length < 2) return attempt(bound, statement, number, way, "live")
     return hedge.run(
-      (candidate) => attempt(bound, statement, number, tried, candidate === 0 ? "live" : "hedge"),
+      (candidate) => attempt(bound, statement, number, way, candidate === 0 ? "live" : "hedge"),
       bound.role.nodes.length
     )
   }
@@ -83,14 +85,13 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Res
     bound: Bound,
     statement: Compiled,
     number: number,
-    tried: Array<string>,
+    way: Route.Call,
     source: Source
   ): Effect.Effect<Result, Policies.AttemptError, any> =>
     attemptSpan(
-      Effect.flatMap(bound.role.route(tried), (node) => {
-        tried.push(node.name)
+      bound.role.route.attempt(way, (node, until) => {
         const { breaker, bulkhead } = bound.policies
-        const answered = Effect.flatMap(leased(bound, node, statement), ({ rows, truncated }) =>
+        const answered = Effect.flatMap(leased(bound, node, statement, until), ({ rows, truncated }) =>
           Effect.flatMap(decode(rows), (decoded) => result(decoded, source, node.name, number, truncated))
         )
         const admitted = bulkhead === undefined ? answered : bulkhead.withPermit(answered)
@@ -99,11 +100,12 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Res
     )
 
   /** The time in the lane's queue is not the attempt's: its timeout begins with the lease. */
-  const leased = (bound: Bound, node: Node, statement: Compiled) => {
+  const leased = (bound: Bound, node: Node, statement: Compiled, until: number | undefined) => {
     const { attemptTimeout } = bound.policies
+    const asked = until === undefined ? request : { ...request, deadline: until }
     return Effect.withFiber((fiber) => {
       Deadline.enterOf(fiber, "acquire")
-      return node.pool.use(request, (session) => {
+      return node.pool.use(asked, (session) => {
         if (attemptTimeout === undefined) Deadline.beginAttemptOf(fiber)
         const answer = FaultInjection.inject(session.query(statement.sql, statement.params, statementOptions), name)
         return attemptTimeout === undefined ? answer : attemptTimeout(answer)

@@ -78,12 +78,12 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
     scope: Scope.Scope,
     tried: Array<string>
   ): Effect.Effect<Opened, any, any> => {
-    const open = (node: Node) =>
+    const open = (node: Node, until: number | undefined) =>
       Effect.withFiber((fiber) => {
         Deadline.enterOf(fiber, "acquire")
         return Effect.flatMap(Scope.fork(scope), (own) =>
           Effect.gen(function* () {
-            const session = yield* node.pool.acquire(request)
+            const session = yield* node.pool.acquire({ ...request, deadline: until })
             Deadline.enterOf(fiber, "attempt")
             const pull = yield* Stream.toPull(session.stream(statement.sql, statement.params, statementOptions))
             const next: Next = Pull.catchDone(pull, () => Effect.succeed(undefined))
@@ -95,10 +95,9 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
         )
       })
     const { breaker } = bound.policies
-    return Effect.flatMap(bound.role.route(tried), (node) => {
-      tried.push(node.name)
-      return breaker === undefined ? open(node) : breaker.protect(open(node), node.name)
-    })
+    return bound.role.route.attempt({ key: name, tried, left: Deadline.remainingOf }, (node, until) =>
+      breaker === undefined ? open(node, until) : breaker.protect(open(node, until), node.name)
+    )
   }
 
   const rowsOf = (

@@ -28,6 +28,8 @@ export interface WatchOptions {
   /** When to look next while it is not. Default every 250 milliseconds, jittered. */
   readonly scheduleUnwell?: Schedule.Schedule<unknown> | undefined
   readonly thresholds?: Partial<NodeState.Thresholds> | undefined
+  /** Watch a server that is alone, too. Default: if there is a `Health` to tell. */
+  readonly always?: boolean | undefined
 }
 
 /** A server with its pool and its probe. */
@@ -77,10 +79,7 @@ const ofFailure = (failure: PgFailure.PgFailure): LastError => ({
 export const make = Effect.fnUntraced(function* (
   name: string,
   options: Resolved,
-  watch?: WatchOptions & {
-    /** Watch a server that is alone, too. Default `false`. */
-    readonly always?: boolean | undefined
-  }
+  watch?: WatchOptions
 ): Effect.fn.Return<Cluster, DatabaseUnavailable | InvalidConfiguration, Scope.Scope> {
   const scope = yield* Effect.scope
   const overrides = yield* PgFailure.CurrentOverrides

@@ -156,6 +156,10 @@ export class Topology<M extends Member> {
     return Router.choose<View<M>>(this.list, want, this.now(), this.thresholds, this.random)
   }
 
+  untried(want: Router.Want): number {
+    return Router.untried(this.list, want, this.now(), this.thresholds)
+  }
+
   /** Calls back at every change, synchronously, until the function it gives is called. */
   onChange(listener: (change: Change) => void): () => void {
     this.listeners.add(listener)
