@@ -184,6 +184,14 @@ export const make = (
     } else if (tag === "AttemptTimeout" || notSent.has(tag)) member.probe?.trigger()
   }
 
+  /** Whether somebody else can be asked: one that fits, or one that may be found because this one does not fit any more. */
+  const isElsewhere = (call: Call, member: Member): boolean => {
+    const wanted = wantOf(call)
+    return (
+      topology.untried(wanted) > 0 || topology.get(member.name) === undefined || !topology.fits(member.name, wanted)
+    )
+  }
+
   const attempt: Route["attempt"] = (call, run) =>
     only !== undefined
       ? Effect.suspend(() => {
@@ -209,7 +217,11 @@ export const make = (
                 if (!Cause.hasInterruptsOnly(exit.cause)) note(call, member, Cause.squash(exit.cause), now)
                 else if (clock.currentTimeMillisUnsafe() - now >= suspectMillis) member.probe?.trigger()
                 return Effect.void
-              }).pipe(Effect.catch((error) => (isNotSent(error) && others > 1 ? step(more - 1) : Effect.fail(error))))
+              }).pipe(
+                Effect.catch((error) =>
+                  more > 1 && isNotSent(error) && isElsewhere(call, member) ? step(more - 1) : Effect.fail(error)
+                )
+              )
             })
           }
           return step(topology.nodes.length)
