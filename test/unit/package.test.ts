@@ -27,13 +27,25 @@ const filesIn = (folder: string): ReadonlyArray<string> =>
     .filter((name) => fs.statSync(path.join(folder, name)).isFile())
     .toSorted()
 
-/** Every module of the SDK by the name a user imports it with: `@sluice/sdk/pool/Session`, `@sluice/sdk/testing`. */
-const doors = filesIn(path.join(sdk, "src"))
-  .filter((name) => !name.startsWith("internal/") && !name.includes("/internal/"))
-  .map((name) => name.replace(/\.ts$/, "").replace(/(^|\/)index$/, ""))
-  .map((name) => (name === "" ? "@sluice/sdk" : `@sluice/sdk/${name}`))
+const { exports } = JSON.parse(fs.readFileSync(path.join(sdk, "package.json"), "utf8")) as {
+  readonly exports: Record<string, unknown>
+}
+const closed = Object.keys(exports)
+  .filter((key) => exports[key] === null)
+  .map((key) => new RegExp(`^${key.replace(/[.\\/]/g, "\\$&").replace("*", ".+")}$`))
+const modules = filesIn(path.join(sdk, "src")).map((name) => `./${name.replace(/\.ts$/, "")}`)
+const nameOf = (module: string) => `@sluice/sdk${module.slice(1)}`
 
-describe("the tarball of @sluice/sdk", () => {
+/** Every module that the exports leave open, by the name a user imports it with: `@sluice/sdk/Report`. */
+const doors = modules
+  .map((module) => module.replace(/\/index$/, ""))
+  .filter((module) => !closed.some((pattern) => pattern.test(module)))
+  .map(nameOf)
+
+/** And those that they close. */
+const walls = modules.filter((module) => closed.some((pattern) => pattern.test(module))).map(nameOf)
+
+describe("the tarball of @sluice/sdk", { timeout: 120_000 }, () => {
   let project = ""
   let tarball = ""
   let installed = ""
@@ -108,7 +120,12 @@ describe("the tarball of @sluice/sdk", () => {
   })
 
   it("has the right types at every door, says arethetypeswrong", async () => {
-    const entries = doors.map((door) => door.replace("@sluice/sdk", "."))
+    // Of the doors behind the pattern two stand for all; the compilers below go through each.
+    const entries = [
+      ...Object.keys(exports).filter((key) => exports[key] !== null && !key.includes("*")),
+      "./Report",
+      "./pool/Session"
+    ]
     const flags = ["--profile", "esm-only", "--no-definitely-typed", "--no-emoji", "--format", "ascii"]
     await run(bin("attw"), [tarball, ...flags, "--entrypoints", ...entries], project)
   })
@@ -118,14 +135,15 @@ describe("the tarball of @sluice/sdk", () => {
       path.join(project, "main.js"),
       `${doors.map((door, i) => `import * as m${i} from "${door}"`).join("\n")}
 const shut = []
-for (const name of ["internal/anything", "index", "testing/index", "dist/index.js", "src/index.ts"]) {
-  await import("@sluice/sdk/" + name).then(() => shut.push("open"), (error) => shut.push(error.code))
+for (const name of ${JSON.stringify([...walls, "@sluice/sdk/dist/index.js", "@sluice/sdk/src/index.ts"])}) {
+  await import(name).then(() => shut.push("open"), (error) => shut.push(error.code))
 }
 console.log(JSON.stringify({ ReportError: Object.keys(m${doors.indexOf("@sluice/sdk")}).includes("ReportError"), shut }))
 `
     )
     const result = JSON.parse(await run(process.execPath, ["main.js"], project))
     assert.isTrue(result.ReportError)
+    assert.isAbove(walls.length, 1)
     for (const code of result.shut) {
       assert.include(["ERR_PACKAGE_PATH_NOT_EXPORTED", "ERR_MODULE_NOT_FOUND"], code)
     }
@@ -136,7 +154,7 @@ console.log(JSON.stringify({ ReportError: Object.keys(m${doors.indexOf("@sluice/
     bundler: { module: "ESNext", moduleResolution: "Bundler" }
   }
   for (const [name, options] of Object.entries(compilers)) {
-    it(`is imported from TypeScript with moduleResolution ${name}, declarations checked`, async () => {
+    it(`is imported from TypeScript with moduleResolution ${name}`, async () => {
       fs.writeFileSync(
         path.join(project, `${name}.ts`),
         `${doors.map((door, i) => `import * as m${i} from "${door}"`).join("\n")}
@@ -154,7 +172,8 @@ export const none: ReportError.DeadlineExceeded["_tag"] = "NoSuchError"
         types: ["node"],
         strict: true,
         exactOptionalPropertyTypes: true,
-        skipLibCheck: false,
+        // Once is enough for the insides of the declarations.
+        skipLibCheck: name !== "nodenext",
         noEmit: true
       }
       const config = path.join(project, `tsconfig.${name}.json`)

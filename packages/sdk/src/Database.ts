@@ -20,13 +20,19 @@ import type { PgClient } from "./pool/SqlClients.ts"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type * as SqlClient from "effect/sql/SqlClient"
 import * as DatabaseConfig from "./DatabaseConfig.ts"
 import { type Options, type Resolved, resolve } from "./DatabaseOptions.ts"
 import * as SqlClients from "./pool/SqlClients.ts"
-import type { DatabaseUnavailable, InvalidConfiguration, ReplicaTooStale } from "./ReportError.ts"
-import * as Node from "./topology/Node.ts"
+import type { DatabaseUnavailable, InvalidConfiguration } from "./ReportError.ts"
+import * as PgFailure from "./PgFailure.ts"
+import * as Cluster from "./topology/Cluster.ts"
+import * as Health from "./topology/Health.ts"
+import type * as Node from "./topology/Node.ts"
+import * as Route from "./topology/Route.ts"
+import type * as Router from "./topology/Router.ts"
 
 /** Why a role's layer cannot be built. */
 export type DatabaseError = DatabaseUnavailable | InvalidConfiguration
@@ -34,6 +40,11 @@ export type DatabaseError = DatabaseUnavailable | InvalidConfiguration
 /** The identifier of a role's service: nothing but two names. */
 export interface Role<out Database extends string, out Name extends string> {
   readonly "~@sluice/sdk/Role": { readonly database: Database; readonly role: Name }
+}
+
+/** The identifier of the servers that all roles of a database share. */
+export interface Servers<out Database extends string> {
+  readonly "~@sluice/sdk/Servers": { readonly database: Database }
 }
 
 /** What a role provides. */
@@ -44,15 +55,29 @@ export interface RoleService {
   readonly name: string
   /** The options in force, checked and filled in. */
   readonly options: Resolved
+  /** The servers that may serve it, at this moment. */
   readonly nodes: ReadonlyArray<Node.Node>
-  /** The node that serves an attempt. Those that the call has tried go last. */
-  readonly route: (tried: ReadonlyArray<string>) => Effect.Effect<Node.Node, DatabaseUnavailable | ReplicaTooStale>
+  /** Which of them serves an attempt. */
+  readonly route: Route.Route
   /** Effect's client over the pool of this role: statements, transactions, streams, `listen` and `notify`. */
   readonly sql: PgClient
 }
 
 /** The pool of a role. */
 export type RoleOptions = Options
+
+/** One list of servers for all roles: which of them is what is found out, and found out again when it changes. */
+export interface ServersOptions<Names extends string> extends Omit<Options, "host" | "port" | "hosts" | RoleOnly> {
+  /** The servers: `"10.0.0.1:5432"`, or with a zone. A `url` may name them instead. */
+  readonly servers?: Options["hosts"]
+  /** What a role asks of them. Default: its name, if that is `primary` or `replica`; else any server. */
+  readonly roles?: { readonly [Name in Names]?: Pick<Options, RoleOnly> | undefined } | undefined
+  /** How the servers are watched. */
+  readonly watch?: Cluster.WatchOptions | undefined
+}
+
+/** What each role says for itself, where the servers are common to all. */
+type RoleOnly = "target" | "maxLag" | "fallback" | "zone"
 
 type RolesOf<Database extends string, Names extends string> = Names extends string ? Role<Database, Names> : never
 
@@ -66,6 +91,15 @@ export interface Database<in out Id extends string, in out Names extends string>
   readonly layer: (options: {
     readonly [Name in Names]: RoleOptions
   }) => Layer.Layer<RolesOf<Id, Names>, DatabaseError>
+  /**
+   * All roles over one list of servers, each with one pool, whatever it is at the moment. After a failover `primary` is the
+   * promoted server, and an old primary that comes back is not used.
+   */
+  readonly layerServers: (
+    options: ServersOptions<Names>
+  ) => Layer.Layer<RolesOf<Id, Names> | Servers<Id>, DatabaseError>
+  /** The servers behind {@link layerServers}: to add and remove some, to rotate sessions, to look. */
+  readonly servers: Context.Service<Servers<Id>, Cluster.Cluster>
   /** One role alone, for a process that holds only its credentials. */
   readonly layerRole: <Name extends Names>(
     name: Name,
@@ -123,8 +157,27 @@ export const Service =
       const [first, ...others] = options.roles.map((name) => of(name as Name))
       return Layer.mergeAll(first!, ...others)
     }
+    const servers = Context.Service<Servers<Id>, Cluster.Cluster>(`@sluice/sdk/Database/${id}`)
     class DatabaseService {
       static readonly id = id
+      static readonly servers = servers
+      static readonly layerServers = ({ roles, servers: hosts, watch, ...common }: ServersOptions<Name>) =>
+        Layer.effectContext(
+          Effect.gen(function* () {
+            const shared = yield* Effect.fromResult(resolve(id, { ...common, hosts }))
+            const health = yield* Effect.serviceOption(Health.Health)
+            const cluster = yield* Cluster.make(id, shared, {
+              ...watch,
+              always: watch?.always ?? Option.isSome(health)
+            })
+            let context: Context.Context<never> = Context.make(servers, cluster) as never
+            for (const name of options.roles as ReadonlyArray<Name>) {
+              const own = yield* Effect.fromResult(resolve(`${id}/${name}`, { ...common, hosts, ...roles?.[name] }))
+              context = Context.add(context, role(name), yield* makeRole(id, name, own, cluster)) as never
+            }
+            return context
+          })
+        )
       static readonly roles = options.roles
       static readonly role = role
       static readonly layerRole = layerRole
@@ -149,17 +202,43 @@ const interactive = "interactive"
 const makeRole = Effect.fnUntraced(function* (
   database: string,
   role: string,
-  options: Resolved
+  options: Resolved,
+  cluster?: Cluster.Cluster
 ): Effect.fn.Return<RoleService, DatabaseError, Scope.Scope> {
   const name = `${database}/${role}`
-  const node = yield* Node.make(name, options)
+  const health = yield* Effect.serviceOption(Health.Health)
+  const overrides = yield* PgFailure.CurrentOverrides
+  const servers = cluster ?? (yield* Cluster.make(name, options, { always: Option.isSome(health) }))
+  const route = Route.make(name, servers, wantOf(role, options), overrides)
+  if (Option.isSome(health)) yield* health.value.register(route.source)
   const request = { lane: interactive, name: "sql" }
   const sql = yield* SqlClients.makeWithReactivity(
-    { use: (f) => node.pool.use(request, f), acquire: node.pool.acquire(request) },
+    {
+      use: (f) => route.attempt({ key: name, tried: [] }, ({ pool }) => pool.use(request, f)),
+      acquire: Effect.suspend(() => route.attempt({ key: name, tried: [] }, ({ pool }) => pool.acquire(request)))
+    },
     {
       config: { host: options.host, port: options.port, database: options.name, username: options.user },
       pooler: options.pooler === "transaction" ? "transaction" : undefined
     }
   )
-  return { database, role, name, options, nodes: [node], route: () => Effect.succeed(node), sql }
+  return {
+    database,
+    role,
+    name,
+    options,
+    route,
+    sql,
+    get nodes() {
+      return route.nodes()
+    }
+  }
+})
+
+/** With one server there is no choice; with several, the role's name says what it asks for, unless its options do. */
+const wantOf = (role: string, options: Resolved): Router.Want => ({
+  role: options.target ?? (options.hosts.length > 1 && (role === "primary" || role === "replica") ? role : "any"),
+  maxLagMillis: options.maxLag,
+  fallback: options.fallback,
+  zone: options.zone
 })

@@ -83,8 +83,8 @@ export interface Rule {
   readonly class: FailureClass
   /** For work that may be repeated: read-only, or declared idempotent. */
   readonly retry: Retry
-  /** For a write that must not happen twice. `unless-commit`: as `retry`, if no commit was on its way. */
-  readonly write: Retry | "unless-commit"
+  /** For a write that must not happen twice, once it is certain that it was not applied. What is in doubt is never repeated. */
+  readonly write: Retry
   readonly breaker: BreakerSignal
   /** `reset`: the transaction state has to be cleaned first. A FATAL or PANIC always drops. */
   readonly session: "keep" | "reset" | "drop"
@@ -181,7 +181,7 @@ const connectionLost = rule("ConnectionLost", "fresh-session", "never", "failure
 })
 const outcomeLost = rule("OutcomeUnknown", "fresh-session", "never", "failure", "drop", { outcomeUnknown: true })
 const protocol = rule("ProtocolViolation", "never", "never", "failure", "drop", { alarm: true })
-const shutdown = rule("Shutdown", "fresh-session", "unless-commit", "failure", "drop", {
+const shutdown = rule("Shutdown", "fresh-session", "fresh-session", "failure", "drop", {
   reroute: "other",
   probe: true
 })
@@ -357,12 +357,10 @@ const outcomeOf = (found: Rule, input: Input): Outcome => {
   return ended && input.commit !== false ? "unknown" : "not-applied"
 }
 
-const writeOf = (found: Rule, retry: Retry, outcome: Outcome, input: Input): Retry => {
+const writeOf = (found: Rule, retry: Retry, outcome: Outcome): Retry => {
   // What never left may be repeated wherever a read may.
   if (outcome === "not-sent" || retry === "never") return retry
-  if (outcome !== "not-applied") return "never"
-  if (found.write !== "unless-commit") return found.write
-  return input.commit === false ? retry : "never"
+  return outcome === "not-applied" ? found.write : "never"
 }
 
 /**
@@ -385,7 +383,7 @@ export const classify = (input: Input, overrides?: Overrides): PgFailure => {
     class: found.class,
     sqlState: code,
     retry,
-    write: writeOf(found, retry, outcome, input),
+    write: writeOf(found, retry, outcome),
     outcome,
     breaker: found.breaker,
     session: isFatal(input.severity) || input.phase === "connect" ? "drop" : found.session,

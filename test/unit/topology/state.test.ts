@@ -44,7 +44,7 @@ describe("the state of a node", () => {
   it("random evidence: no flapping beyond the thresholds, and no older evidence wins", () => {
     console.log(`seed ${seed}`)
     const random = seeded(seed)
-    for (let run = 0; run < 300; run++) {
+    for (let run = 0; run < 100; run++) {
       const thresholds: NodeState.Thresholds = {
         ...NodeState.defaultThresholds,
         downAfter: 1 + Math.floor(random() * 4),

@@ -108,9 +108,14 @@ export interface Change {
 
 export interface Breaker<in E = unknown> {
   readonly describe: Description
-  /** Runs `self` if the circuit of `key` lets it through. Fails with `CircuitOpen` if it does not. */
+  /**
+   * Runs `work` if the circuit of `key` lets it through. Fails with `CircuitOpen` if it does not.
+   *
+   * A function is told how to say that the other side is being asked from now on: time in a queue before that is neither
+   * slow nor a hang.
+   */
   readonly protect: <A, E1 extends E, R>(
-    self: Effect.Effect<A, E1, R>,
+    work: Effect.Effect<A, E1, R> | ((begun: () => void) => Effect.Effect<A, E1, R>),
     key: string
   ) => Effect.Effect<A, E1 | CircuitOpen, R>
   /** Milliseconds until a call of `key` may be let through: 0 means now. For whoever chooses between keys. */
@@ -261,26 +266,33 @@ export const make = <E = unknown>(options: Options<E>): Breaker<E> => {
   }
 
   const protect = <A, E1 extends E, R>(
-    self: Effect.Effect<A, E1, R>,
+    work: Effect.Effect<A, E1, R> | ((begun: () => void) => Effect.Effect<A, E1, R>),
     key: string
   ): Effect.Effect<A, E1 | CircuitOpen, R> =>
     Effect.withFiber((fiber) => {
       const entry = entryOf(key)
       const { circuit } = entry
+      // Work that says when it begins has not taken any time before.
+      let begin = Infinity
+      const start = (): void => {
+        begin = measured ? nowOf(fiber) : 0
+      }
+      const self = Effect.isEffect(work) ? work : work(start)
       if (circuit.state === "closed" && circuit.mode === "auto") {
-        const begin = measured ? nowOf(fiber) : 0
+        if (self === work) start()
         const ticket = circuit.admit(0)
         return Effect.onExitPrimitive(self, (exit) => ended(fiber, entry, ticket, begin, exit))
       }
       // A probe takes its lease where its end is already watched: an interrupt between the two would cost a lease's time.
       let ticket: Ticket = NaN
-      let begin = 0
       const admitted = Effect.suspend((): Effect.Effect<A, E1 | CircuitOpen, R> => {
-        begin = now(clockOf(fiber))
+        const at = now(clockOf(fiber))
         const from = circuit.state
-        ticket = circuit.admit(begin)
+        ticket = circuit.admit(at)
         if (circuit.state !== from) tell(fiber, entry, from)
-        return Number.isNaN(ticket) ? refuse(fiber, entry, begin) : self
+        if (Number.isNaN(ticket)) return refuse(fiber, entry, at)
+        if (self === work) start()
+        return self
       })
       return Effect.onExitPrimitive(admitted, (exit) =>
         Number.isNaN(ticket) ? undefined : ended(fiber, entry, ticket, begin, exit as Exit.Exit<A, E1>)

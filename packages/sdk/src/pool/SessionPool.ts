@@ -88,6 +88,9 @@ export interface SessionPool<S extends Poolable> {
   /** Replaces every session: the idle ones now, the leased ones when they come back. For a rotated password or a moved node. */
   readonly evictAll: Effect.Effect<void>
 
+  /** Those who wait fail now, with `DatabaseUnavailable`, because somebody knows that they wait in the wrong place. */
+  readonly turnAway: Effect.Effect<void>
+
   /** Waits until `min` sessions (at least one) are there. After `timeout` fails with the last real error. */
   readonly awaitReady: (timeout: Duration.Input) => Effect.Effect<void, DatabaseUnavailable>
 
@@ -239,6 +242,10 @@ export const make = Effect.fnUntraced(function* <S extends Poolable>(
     awaitReady: (timeout) => readiness.within(Math.max(core.main.min, 1), Duration.fromInputUnsafe(timeout)),
     suspend: Effect.sync(() => core.suspend()),
     resume: Effect.sync(() => core.resume()),
+    turnAway: Effect.sync(() => {
+      core.waiting.failAll(core.main, () => core.connector.unavailable(core.now()))
+      core.flush()
+    }),
     evictAll: Effect.sync(() => core.evictAll()),
     resize: (size) =>
       Effect.suspend(() => {

@@ -130,7 +130,14 @@ export type Failures<Breaker, Bulkhead, RateLimit, Shed, Write> =
   | IfDeclared<Write, typeof OutcomeUnknown>
 
 /** The services of a retry's schedule. */
-export type RetryServices<R> = R extends Retry<infer Services> ? Services : never
+export type RetryServices<R> =
+  R extends Schedule.Schedule<any, any, any, any>
+    ? ScheduleServices<R>
+    : R extends { readonly schedule?: infer S }
+      ? ScheduleServices<S>
+      : never
+
+type ScheduleServices<S> = S extends Schedule.Schedule<infer _Output, infer _Input, infer _Error, infer R> ? R : never
 
 type TagOf<E> = E extends { readonly Type: { readonly _tag: infer Tag extends string } } ? Tag : never
 

@@ -16,6 +16,7 @@ import * as FaultInjection from "../policy/FaultInjection.ts"
 import type { ReportResult, Source } from "../ReportResult.ts"
 import * as Telemetry from "../Telemetry.ts"
 import type { Node } from "../topology/Node.ts"
+import type * as Route from "../topology/Route.ts"
 import { binder, type Bound, compile, type Compiled, serverTimeout, tell, tellLate } from "./Bound.ts"
 import type { Declared } from "./Declared.ts"
 import * as Meter from "./Meter.ts"
@@ -54,9 +55,10 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Res
   const withinDeadline = (bound: Bound, params: unknown): Effect.Effect<Result, any, any> => {
     const { deadline, rateLimit, retry, shed } = bound.policies
     const tried: Array<string> = []
+    const way: Route.Call = { key: name, tried, left: Deadline.remainingOf }
     const answered = Effect.flatMap(compile(bound, params), (statement) => {
       const attempts =
-        retry === undefined ? hedged(bound, statement, tried) : retry.run(() => hedged(bound, statement, tried))
+        retry === undefined ? hedged(bound, statement, way) : retry.run(() => hedged(bound, statement, way))
       const kept = shed === undefined ? attempts : shed.run(attempts)
       return rateLimit === undefined ? kept : rateLimit.run(kept)
     })
@@ -64,12 +66,12 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Res
     return writes === undefined ? told : Effect.mapError(told, (error) => tellLate(bound, error))
   }
 
-  /** `tried` are the nodes that this call has been to: a retry and a hedge go elsewhere first. */
-  const hedged = (bound: Bound, statement: Compiled, tried: Array<string>) => {
+  /** `way` remembers the nodes that this call has been to: a retry and a hedge go elsewhere first. */
+  const hedged = (bound: Bound, statement: Compiled, way: Route.Call) => {
     const { hedge } = bound.policies
-    if (hedge === undefined || bound.role.nodes.length < 2) return attempt(bound, statement, tried, "live")
+    if (hedge === undefined || bound.role.nodes.length < 2) return attempt(bound, statement, way, "live")
     return hedge.run(
-      (candidate) => attempt(bound, statement, tried, candidate === 0 ? "live" : "hedge"),
+      (candidate) => attempt(bound, statement, way, candidate === 0 ? "live" : "hedge"),
       bound.role.nodes.length
     )
   }
@@ -78,27 +80,30 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Res
   const attempt = (
     bound: Bound,
     statement: Compiled,
-    tried: Array<string>,
+    way: Route.Call,
     source: Source
   ): Effect.Effect<Result, Policies.AttemptError, any> =>
     attemptSpan(
-      Effect.flatMap(bound.role.route(tried), (node) => {
-        tried.push(node.name)
+      bound.role.route.attempt(way, (node, until) => {
         const { breaker, bulkhead } = bound.policies
-        const answered = Effect.flatMap(leased(bound, node, statement), ({ rows, truncated }) =>
-          Effect.flatMap(decode(rows), (decoded) => result(decoded, source, node.name, tried.length, truncated))
-        )
-        const admitted = bulkhead === undefined ? answered : bulkhead.withPermit(answered)
-        return breaker === undefined ? admitted : breaker.protect(admitted, node.name)
+        const admitted = (begun: () => void) => {
+          const answered = Effect.flatMap(leased(bound, node, statement, until, begun), ({ rows, truncated }) =>
+            Effect.flatMap(decode(rows), (decoded) => result(decoded, source, node.name, way.tried.length, truncated))
+          )
+          return bulkhead === undefined ? answered : bulkhead.withPermit(answered)
+        }
+        return breaker === undefined ? admitted(nobody) : breaker.protect(admitted, node.name)
       })
     )
 
-  /** The time in the lane's queue is not the attempt's: its timeout begins with the lease. */
-  const leased = (bound: Bound, node: Node, statement: Compiled) => {
+  /** The time in a queue is not the attempt's: its timeout, and what the breaker measures, begin with the lease. */
+  const leased = (bound: Bound, node: Node, statement: Compiled, until: number | undefined, begun: () => void) => {
     const { attemptTimeout } = bound.policies
+    const asked = until === undefined ? request : { ...request, deadline: until }
     return Effect.withFiber((fiber) => {
       Deadline.enterOf(fiber, "acquire")
-      return node.pool.use(request, (session) => {
+      return node.pool.use(asked, (session) => {
+        begun()
         if (attemptTimeout === undefined) Deadline.beginAttemptOf(fiber)
         const answer = FaultInjection.inject(session.query(statement.sql, statement.params, statementOptions), name)
         return attemptTimeout === undefined ? answer : attemptTimeout(answer)
@@ -115,6 +120,8 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Res
 
   return call
 }
+
+const nobody = (): void => {}
 
 /** The report's priority is that of its caller, unless the caller says otherwise. */
 const caller =

@@ -16,10 +16,11 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type * as Bulkhead from "../policy/Bulkhead.ts"
 import * as Deadline from "../policy/Deadline.ts"
+import * as FaultInjection from "../policy/FaultInjection.ts"
 import type { Overloaded } from "../ReportError.ts"
 import type { Node } from "../topology/Node.ts"
 import type { StreamInfo } from "../ReportResult.ts"
-import { binder, type Bound, compile, type Compiled, serverTimeout, tell, tellLate } from "./Bound.ts"
+import { binder, type Bound, compile, type Compiled, tell, tellLate } from "./Bound.ts"
 import type { Declared } from "./Declared.ts"
 import * as ParamsCodec from "./ParamsCodec.ts"
 import * as RowCodec from "./RowCodec.ts"
@@ -34,6 +35,14 @@ interface Opened {
   readonly node: string
 }
 
+/** Node's timers and PostgreSQL's settings are 32-bit milliseconds. */
+const longestMillis = 2 ** 31 - 1
+
+/** A chunk that is asked for is a wait for the server, as an attempt is. */
+const begun = Effect.withFiberSucceed(Deadline.beginAttemptOf)
+const sent = { length: 1 }
+const nobody = (): void => {}
+
 export type OnEnd = (info: StreamInfo) => Effect.Effect<void, never, any>
 
 export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => Stream.Stream<any, any, any>) => {
@@ -42,21 +51,25 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
   const decode = RowCodec.make(name, declared.row)
   const bind = binder(declared)
   const request = { lane, name, priority }
-  const statementOptions = { timeout: serverTimeout(declared), readOnly: declared.writes === undefined }
+  // A stream lasts as long as its consumer likes: chunks have a deadline, the statement has none that a server may hold.
+  const statementOptions = { timeout: longestMillis, readOnly: declared.writes === undefined }
 
   const stream = (input: unknown, onEnd?: OnEnd): Stream.Stream<any, any, any> =>
     Stream.unwrap(
       Effect.gen(function* () {
         const params = yield* encode(input)
         const bound = yield* bind(yield* declared.database)
-        const statement = yield* compile(bound, params)
         const scope = yield* Effect.scope
-        const { bulkhead, deadline, retry } = bound.policies
-        if (bulkhead !== undefined) yield* permit(bulkhead, scope)
         const tried: Array<string> = []
-        const open = attempt(bound, statement, scope, tried)
-        const opened = yield* within(bound, retry === undefined ? open : retry.run(open), tried)
-        return rowsOf(bound, opened, deadline, onEnd)
+        const opening = Effect.flatMap(compile(bound, params), (statement) => {
+          const { rateLimit, retry, shed } = bound.policies
+          const open = attempt(bound, statement, scope, tried)
+          const attempts = retry === undefined ? open : retry.run(open)
+          const kept = shed === undefined ? attempts : shed.run(attempts)
+          return rateLimit === undefined ? kept : rateLimit.run(kept)
+        })
+        const opened = yield* within(bound, opening, tried)
+        return rowsOf(bound, opened, onEnd)
       })
     )
 
@@ -64,7 +77,7 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
   const within = <A>(
     bound: Bound,
     work: Effect.Effect<A, any, any>,
-    tried: ReadonlyArray<string>
+    tried: { readonly length: number }
   ): Effect.Effect<A, any, any> =>
     Effect.mapError(
       bound.policies.deadline(Effect.mapError(work, (error) => tell(bound, error, tried.length))),
@@ -78,33 +91,35 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
     scope: Scope.Scope,
     tried: Array<string>
   ): Effect.Effect<Opened, any, any> => {
-    const open = (node: Node) =>
-      Effect.withFiber((fiber) => {
-        Deadline.enterOf(fiber, "acquire")
-        return Effect.flatMap(Scope.fork(scope), (own) =>
-          Effect.gen(function* () {
-            const session = yield* node.pool.acquire(request)
-            Deadline.enterOf(fiber, "attempt")
-            const pull = yield* Stream.toPull(session.stream(statement.sql, statement.params, statementOptions))
-            const next: Next = Pull.catchDone(pull, () => Effect.succeed(undefined))
-            return { first: yield* next, next, node: node.name }
-          }).pipe(
-            Effect.provideService(Scope.Scope, own),
-            Effect.onExit((exit) => (Exit.isSuccess(exit) ? Effect.void : Scope.close(own, exit)))
-          )
+    const { attemptTimeout, breaker, bulkhead } = bound.policies
+    const open = (node: Node, until: number | undefined, asked: () => void) =>
+      Effect.flatMap(Scope.fork(scope), (own) =>
+        Effect.gen(function* () {
+          if (bulkhead !== undefined) yield* permit(bulkhead, own)
+          yield* Deadline.enter("acquire")
+          const session = yield* node.pool.acquire({ ...request, deadline: until })
+          asked()
+          if (attemptTimeout === undefined) yield* begun
+          const pull = yield* Stream.toPull(session.stream(statement.sql, statement.params, statementOptions))
+          const next: Next = Pull.catchDone(pull, () => Effect.succeed(undefined))
+          const first = FaultInjection.inject(next, name)
+          const bounded = attemptTimeout === undefined ? first : attemptTimeout(first)
+          return { first: yield* bounded, next, node: node.name }
+        }).pipe(
+          Effect.provideService(Scope.Scope, own),
+          Effect.onExit((exit) => (Exit.isSuccess(exit) ? Effect.void : Scope.close(own, exit)))
         )
-      })
-    const { breaker } = bound.policies
-    return Effect.flatMap(bound.role.route(tried), (node) => {
-      tried.push(node.name)
-      return breaker === undefined ? open(node) : breaker.protect(open(node), node.name)
-    })
+      )
+    return bound.role.route.attempt({ key: name, tried, left: Deadline.remainingOf }, (node, until) =>
+      breaker === undefined
+        ? open(node, until, nobody)
+        : breaker.protect((asked) => open(node, until, asked), node.name)
+    )
   }
 
   const rowsOf = (
     bound: Bound,
     { first, next, node }: Opened,
-    deadline: Bound["policies"]["deadline"],
     onEnd: OnEnd | undefined
   ): Stream.Stream<any, any, any> => {
     let chunk: ReadonlyArray<any> | undefined = first
@@ -139,7 +154,7 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
         return decode(given, before) as Effect.Effect<any, any, any>
       })
     })
-    const advance: Next = Effect.suspend(() => deadline(Effect.mapError(next, (error) => tell(bound, error, 1))))
+    const advance: Next = within(bound, Effect.andThen(begun, next), sent)
     return Stream.fromPull(Effect.succeed(pull))
   }
 

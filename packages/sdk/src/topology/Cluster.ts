@@ -4,6 +4,7 @@
  * A server that is alone and has nobody to be compared with is not watched: its pool says all there is to say.
  */
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -28,6 +29,8 @@ export interface WatchOptions {
   /** When to look next while it is not. Default every 250 milliseconds, jittered. */
   readonly scheduleUnwell?: Schedule.Schedule<unknown> | undefined
   readonly thresholds?: Partial<NodeState.Thresholds> | undefined
+  /** Watch a server that is alone, too. Default: if there is a `Health` to tell. */
+  readonly always?: boolean | undefined
 }
 
 /** A server with its pool and its probe. */
@@ -58,6 +61,9 @@ export interface Cluster {
   readonly rotate: Effect.Effect<void>
 }
 
+/** A connect that fails like this says that the server is not there; one refused for lack of room does not. */
+const unreachable: ReadonlySet<string> = new Set(["Unreachable", "Starting", "Shutdown", "ConnectionLost"])
+
 const lastErrorOf = (error: unknown, overrides: PgFailure.Overrides): LastError => {
   if (error === "timeout") return { tag: "AttemptTimeout", message: "no answer within the probe's timeout" }
   if (typeof error !== "object" || error === null || !("_tag" in error)) {
@@ -77,28 +83,32 @@ const ofFailure = (failure: PgFailure.PgFailure): LastError => ({
 export const make = Effect.fnUntraced(function* (
   name: string,
   options: Resolved,
-  watch?: WatchOptions & {
-    /** Watch a server that is alone, too. Default `false`. */
-    readonly always?: boolean | undefined
-  }
+  watch?: WatchOptions
 ): Effect.fn.Return<Cluster, DatabaseUnavailable | InvalidConfiguration, Scope.Scope> {
   const scope = yield* Effect.scope
+  const clock = yield* Clock.Clock
   const overrides = yield* PgFailure.CurrentOverrides
   const watched = options.hosts.length > 1 || watch?.always === true
   const topology = yield* Topology.make<Member>({ thresholds: watch?.thresholds })
-  const services = yield* Effect.context<never>()
+  const run = Effect.runForkWith(yield* Effect.context<never>())
 
+  let hadPrimary = false
   topology.onChange((change) => {
-    const lines = { node: change.node, from: change.from, to: change.to }
-    const failing = change.to === "down" || (change.kind === "fenced" && change.to !== "in use")
-    if (change.kind === "added") return
-    const log = failing ? Effect.logWarning : Effect.logInfo
-    Effect.runForkWith(services)(log(`${name}: ${change.node} ${change.kind}: ${change.from} -> ${change.to}`, lines))
-    // What is idle on a server that must not be used any more would only be in the way.
-    if (change.kind === "fenced" && failing) {
-      const member = topology.get(change.node)?.member
-      if (member !== undefined) Effect.runForkWith(services)(member.pool.evictAll)
+    if (change.kind === "role" && change.to === "primary") hadPrimary = true
+    // Who will be the next one is to be known soon.
+    if (change.kind === "role" && change.from === "primary") {
+      for (const { member } of topology.nodes) member.probe?.trigger()
     }
+    if (change.kind === "added" || change.kind === "removed") return
+    const down = change.kind === "phase" && change.to === "down"
+    const fenced = change.kind === "fenced" && change.to !== "in use"
+    const log = down || fenced ? Effect.logWarning : Effect.logInfo
+    run(log(`${name}: ${change.node} ${change.kind}: ${change.from} -> ${change.to}`))
+    const pool = topology.get(change.node)?.member.pool
+    if (pool === undefined) return
+    // What is idle on a server that must not be used any more would only be in the way, and so is waiting there.
+    if (fenced) run(pool.evictAll)
+    if (fenced || down || (change.kind === "role" && change.from !== "unknown")) run(pool.turnAway)
   })
 
   const add: Cluster["add"] = Effect.fnUntraced(function* (address) {
@@ -107,7 +117,14 @@ export const make = Effect.fnUntraced(function* (
     const memberScope = yield* Scope.fork(scope)
     const built = Effect.gen(function* () {
       let probe: Probe.Probe | undefined
-      const trouble = watched ? { onTrouble: () => probe?.trigger() } : undefined
+      const onTrouble = (refusal?: LastError): void => {
+        // Who looks through the pool waits as its callers do; the pool knows sooner that nobody answers.
+        if (refusal !== undefined && unreachable.has(refusal.tag)) {
+          topology.failed(own, { at: clock.currentTimeMillisUnsafe(), error: refusal })
+        }
+        probe?.trigger()
+      }
+      const trouble = watched ? { onTrouble } : undefined
       const node = yield* Node.make(name, options, address, trouble)
       const close = Scope.close(memberScope, Exit.void)
       const start = (live: Probe.Probe | undefined): Member => ({ ...node, probe: live, close })
@@ -122,14 +139,14 @@ export const make = Effect.fnUntraced(function* (
         timeout: watch?.timeout,
         schedule: watch?.schedule,
         scheduleUnwell: watch?.scheduleUnwell,
-        isWell: () => topology.get(own)?.state.phase === "up",
+        isWell: () => topology.get(own)?.state.phase === "up" && (topology.primary !== undefined || !hadPrimary),
         onResult: (at, exit) =>
           whenAdded(() => {
             if (Exit.isSuccess(exit)) {
               topology.observed(own, exit.value)
               if (!told) {
                 told = true
-                Effect.runForkWith(services)(tellBudget(name, node, exit.value.maxConnections))
+                run(tellBudget(name, node, exit.value.maxConnections))
               }
             } else {
               const failure = exit.cause.reasons.find(Cause.isFailReason)?.error

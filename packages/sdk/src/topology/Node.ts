@@ -29,8 +29,8 @@ export interface Node {
 
 /** What a node tells those who watch it. */
 export interface Watch {
-  /** A session was lost or could not be opened: it may be worth looking. */
-  readonly onTrouble: () => void
+  /** A session was lost or could not be opened (`refusal` says why): it is worth looking. */
+  readonly onTrouble: (refusal?: LastError) => void
 }
 
 const sessionConfig = (
@@ -140,7 +140,7 @@ const watched = (metrics: SessionPool.PoolListener, watch: Watch | undefined): S
         ...metrics,
         onEvent: (event) => {
           metrics.onEvent?.(event)
-          if (event._tag === "ConnectFailed" || event._tag === "Down") watch.onTrouble()
+          if (event._tag === "ConnectFailed") watch.onTrouble(event.error)
           else if (
             event._tag === "SessionClosed" &&
             (event.reason === "died" || event.reason === "validation-failed")

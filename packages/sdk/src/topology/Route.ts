@@ -8,9 +8,14 @@
  * - What fails before anything was sent (no session, breaker open) is tried on the next server within the same attempt, each
  *   with its part of the time that is left.
  */
-import type * as Clock from "effect/Clock"
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import type { SqlError } from "effect/sql/SqlError"
+import * as PgFailure from "../PgFailure.ts"
 import { DatabaseUnavailable, type ReplicaTooStale } from "../ReportError.ts"
 import type { Cluster, Member } from "./Cluster.ts"
 import type { RoleSource } from "./Health.ts"
@@ -24,13 +29,15 @@ export interface Call {
   readonly key: string
   /** Servers it has been to. */
   readonly tried: Array<string>
-  /** Milliseconds of the Clock. */
-  readonly deadline?: number | undefined
+  /** How many milliseconds are left, asked when it matters. Default: no limit. */
+  readonly left?: ((fiber: Fiber.Fiber<unknown, unknown>) => number | undefined) | undefined
   /** It has to see this write. */
   readonly token?: Token | undefined
   /** Replicas farther behind do not serve it, in milliseconds. Default: as the role says. */
   readonly maxLagMillis?: number | undefined
-  /** Only the primary will do from here on (a conflict with recovery that recurred). */
+  /** Conflicts with recovery so far: they recur on a standby, so that the primary is the better choice. */
+  conflicts?: number | undefined
+  /** Only the primary will do from here on. */
   primary?: boolean | undefined
 }
 
@@ -43,10 +50,10 @@ export interface Route {
   readonly nodes: () => ReadonlyArray<Member>
   /** The one server of a cluster that is not watched. */
   readonly only: Member | undefined
-  /** The server for the next attempt, with the time until which a session has to be had (`undefined`: no limit of its own). */
-  readonly next: (call: Call) => Effect.Effect<Member, DatabaseUnavailable | ReplicaTooStale>
+  /** The server for the next attempt. `deadline` in milliseconds of the Clock. */
+  readonly next: (call: Call, deadline?: number) => Effect.Effect<Member, DatabaseUnavailable | ReplicaTooStale>
   /**
-   * Runs one attempt. When it fails before anything was sent, with `AcquireTimeout`, `DatabaseUnavailable` or
+   * Runs one attempt, told until when a session has to be had (`undefined`: no limit of its own). When it fails before anything was sent, with `AcquireTimeout`, `DatabaseUnavailable` or
    * `CircuitOpen`, the next server is tried, until none is left.
    */
   readonly attempt: <A, E, R>(
@@ -62,6 +69,9 @@ const notSent: ReadonlySet<unknown> = new Set(["AcquireTimeout", "DatabaseUnavai
 /** What was seen within this time is the present, for a caller who would fail. */
 const recentMillis = 1_000
 
+/** A caller that leaves after less than this proves nothing. */
+const suspectMillis = 500
+
 const isNotSent = (error: unknown): boolean =>
   typeof error === "object" && error !== null && "_tag" in error && notSent.has(error._tag)
 
@@ -69,6 +79,7 @@ export const make = (
   name: string,
   cluster: Cluster,
   want: Router.Want,
+  overrides: PgFailure.Overrides,
   options?: { readonly patience?: Duration.Input | undefined }
 ): Route => {
   const { topology } = cluster
@@ -138,13 +149,12 @@ export const make = (
           orElse: () => Effect.succeed(undefined)
         })
 
-  const next: Route["next"] = (call) =>
+  const next: Route["next"] = (call, deadline = Infinity) =>
     Effect.clockWith((clock) => {
       const wanted = wantOf(call)
       const now = clock.currentTimeMillisUnsafe()
       const found = known(wanted, now)
       if (found !== undefined) return Effect.succeed(found)
-      const deadline = call.deadline ?? Infinity
       const until = call.token === undefined ? Math.min((servedAt ??= now) + patience, deadline) : deadline
       // Everybody has just said no: asking once more would only make the caller wait.
       const fresh = topology.nodes.every(({ state }) => now - state.at < recentMillis)
@@ -161,31 +171,61 @@ export const make = (
       })
     })
 
+  /** What a failed attempt proves of its server, and what it means for the next one. */
+  const note = (call: Call, member: Member, error: unknown, at: number): void => {
+    const tag = typeof error === "object" && error !== null && "_tag" in error ? error._tag : undefined
+    if (tag === "SqlError") {
+      const failure = PgFailure.fromSqlError(error as SqlError, undefined, overrides)
+      cluster.noteFailure(member, failure, at)
+      if (failure.primaryAfter !== undefined && want.fallback === "primary") {
+        call.conflicts = (call.conflicts ?? 0) + 1
+        if (call.conflicts >= failure.primaryAfter) call.primary = true
+      }
+    } else if (tag === "AttemptTimeout" || notSent.has(tag)) member.probe?.trigger()
+  }
+
+  /** Whether somebody else can be asked: one that fits, or one that may be found because this one does not fit any more. */
+  const isElsewhere = (call: Call, member: Member): boolean => {
+    const wanted = wantOf(call)
+    return (
+      topology.untried(wanted) > 0 || topology.get(member.name) === undefined || !topology.fits(member.name, wanted)
+    )
+  }
+
   const attempt: Route["attempt"] = (call, run) =>
-    Effect.suspend(() => {
-      if (only !== undefined) return run(only, undefined)
-      const size = topology.nodes.length
-      const step = (left: number): Effect.Effect<any, any, any> =>
-        Effect.flatMap(next(call), (member) =>
-          Effect.clockWith((clock) => {
-            const now = clock.currentTimeMillisUnsafe()
-            const others = left > 1 ? topology.choose(wantOf(call)).candidates.length : 1
-            const acquireDeadline =
-              call.deadline === undefined || others <= 1
-                ? call.deadline
-                : now + Router.budget(call.deadline - now, Math.min(others, left))
-            const again = call.tried.includes(member.name)
-            if (!again) call.tried.push(member.name)
-            const ran = Effect.andThen(member.warm, run(member, acquireDeadline))
-            return Effect.catch(ran, (error) => {
-              if (!isNotSent(error)) return Effect.fail(error)
-              member.probe?.trigger()
-              return left > 1 && !again ? step(left - 1) : Effect.fail(error)
+    only !== undefined
+      ? Effect.suspend(() => {
+          call.tried.push(only.name)
+          return run(only, undefined)
+        })
+      : Effect.withFiber((fiber) => {
+          const clock = fiber.getRef(Clock.Clock)
+          const step = (more: number): Effect.Effect<any, any, any> => {
+            const left = call.left?.(fiber)
+            const deadline =
+              left === undefined || left === Infinity ? undefined : clock.currentTimeMillisUnsafe() + left
+            return Effect.flatMap(next(call, deadline), (member) => {
+              const now = clock.currentTimeMillisUnsafe()
+              const again = call.tried.includes(member.name)
+              const others = again || more <= 1 ? 1 : Math.min(topology.untried(wantOf(call)), more)
+              call.tried.push(member.name)
+              const until =
+                deadline === undefined || others <= 1 ? deadline : now + Router.budget(deadline - now, others)
+              return Effect.onExit(Effect.andThen(member.warm, run(member, until)), (exit) => {
+                // Whoever had to leave after a while may have been talking to a server that is frozen.
+                if (Exit.isSuccess(exit)) return Effect.void
+                if (!Cause.hasInterruptsOnly(exit.cause)) note(call, member, Cause.squash(exit.cause), now)
+                else if (clock.currentTimeMillisUnsafe() - now >= suspectMillis) member.probe?.trigger()
+                return Effect.void
+              }).pipe(
+                Effect.catch((error) =>
+                  more > 1 && isNotSent(error) && isElsewhere(call, member) ? step(more - 1) : Effect.fail(error)
+                )
+              )
             })
-          })
-        )
-      return step(size)
-    })
+          }
+          return step(topology.nodes.length)
+        })
 
   const source: RoleSource = {
     name,

@@ -181,6 +181,21 @@ export const choose = <N extends NodeView>(
   return { candidates: ranked.map((entry) => entry.candidate), refused }
 }
 
+/** How many nodes that fit this call has not been to. */
+export const untried = (
+  nodes: ReadonlyArray<NodeView>,
+  want: Want,
+  now: number,
+  thresholds: NodeState.Thresholds
+): number => {
+  let count = 0
+  for (const node of nodes) {
+    const found = fit(node, want, now, thresholds)
+    if ((found === "fits" || found === "fallback") && want.tried?.includes(node.name) !== true) count++
+  }
+  return count
+}
+
 /** Why a call for a replica could not be served, if staleness is the reason. */
 export const tooStale = (
   key: string,

@@ -156,6 +156,16 @@ export class Topology<M extends Member> {
     return Router.choose<View<M>>(this.list, want, this.now(), this.thresholds, this.random)
   }
 
+  fits(name: string, want: Router.Want): boolean {
+    const entry = this.entries.get(name)
+    const found = entry === undefined ? "unknown" : Router.fit(entry, want, this.now(), this.thresholds)
+    return found === "fits" || found === "fallback"
+  }
+
+  untried(want: Router.Want): number {
+    return Router.untried(this.list, want, this.now(), this.thresholds)
+  }
+
   /** Calls back at every change, synchronously, until the function it gives is called. */
   onChange(listener: (change: Change) => void): () => void {
     this.listeners.add(listener)
