@@ -96,7 +96,8 @@ const byKey = Report.make("byKey", {
   lane: "interactive"
 })
 
-const layerOf = (url: string, pool: number) => Bench.layer({ main: { url: Redacted.make(url), maxConnections: pool } })
+const layerOf = (url: string, pool: number) =>
+  Bench.layer({ main: { url: Redacted.make(url), minConnections: Math.min(2, pool), maxConnections: pool } })
 
 /** A report of Sluice: deadline, lease, statement, decode. */
 export const sluice: Subject = {
