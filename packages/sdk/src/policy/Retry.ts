@@ -11,7 +11,9 @@
  *   schedule: Schedule.exponential("100 millis"),
  *   retries: 2,
  *   cap: "2 seconds",
- *   classify: (error) => ({ retry: error._tag === "DatabaseUnavailable" })
+ *   classify: (error: ReportError.DatabaseUnavailable | ReportError.CircuitOpen) => ({
+ *     retry: error._tag === "DatabaseUnavailable"
+ *   })
  * })
  * const answer = retry.run(work)
  * ```
