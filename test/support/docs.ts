@@ -76,7 +76,7 @@ const given: Readonly<Record<string, string>> = {
   snapshot: "Effect.Effect<number>",
   stoppage: "Report.Report<'stoppage', Schema.Struct<{}>, Schema.Struct<{}>, never, never>",
   trips: "Report.Report<'trips', Schema.Struct<{}>, Schema.Struct<{}>, never, never>",
-  work: "Effect.Effect<number, ReportError.DatabaseUnavailable | ReportError.CircuitOpen>"
+  work: "Effect.Effect<number, ReportError.DatabaseUnavailable | ReportError.CircuitOpen | ReportError.DeadlineExceeded>"
 }
 
 const effects = ["Console", "Effect", "Layer", "Redacted", "Schedule", "Schema", "Stream"]

@@ -15,7 +15,7 @@
  *     retry: error._tag === "DatabaseUnavailable"
  *   })
  * })
- * const answer = retry.run(work)
+ * const answer = retry.run(attempt)
  * ```
  */
 import * as Cause from "effect/Cause"
