@@ -73,6 +73,17 @@ describe("the documentation", () => {
     assert.deepStrictEqual(Object.fromEntries(told), Object.fromEntries(statuses))
   })
 
+  it("has every metric in its table", () => {
+    const text = (file: string) => fs.readFileSync(path.join(root, "packages/sdk/src", file), "utf8")
+    const told = [...text("Telemetry.ts").matchAll(/^ \* \| `([\w.]+)` \|/gm)].map(([, name]) => name!)
+    const code = modules().filter((file) => file !== "Telemetry.ts")
+    const others = ["Meter.ts"].map((file) => text(`report/${file}`))
+    const all = [...code.map(text), ...others].join("\n")
+    const measured = [...all.matchAll(/"((?:db\.client|sluice)\.[a-z_]+\.[a-z_.]+)"/g)].map(([, name]) => name!)
+    assert.isAbove(told.length, 10)
+    assert.deepStrictEqual([...new Set(told)].toSorted(), [...new Set(measured)].toSorted())
+  })
+
   it("has every command in its table", () => {
     const { scripts } = JSON.parse(fs.readFileSync(path.join(root, "package.json"), "utf8")) as {
       readonly scripts: Record<string, string>
