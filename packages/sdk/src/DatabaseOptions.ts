@@ -248,10 +248,8 @@ export const resolve = (
   const port = whole("port", 1, 65_535)
   const hosts = (given.hosts ?? text("host").split(",")).map((address) => {
     const parsed = typeof address === "string" ? parseAddress(address) : address
-    // The common port is refused by its own name.
-    if (parsed === undefined || (parsed.port !== undefined && !validPort(parsed.port))) {
+    if (parsed === undefined || (parsed.port !== undefined && !validPort(parsed.port)))
       refuse("host", address, "addresses such as 10.0.0.1:5432")
-    }
     return { host: parsed?.host ?? "", port: parsed?.port ?? port, zone: parsed?.zone }
   })
   if (hosts.length === 0) refuse("host", "", "at least one address")

@@ -105,8 +105,10 @@ const acquireError = (error: unknown): SqlError =>
  *
  * @example
  * ```ts
- * const client = yield* SqlClients.make({ use: (f) => pool.use(request, f), acquire: pool.acquire(request) }, { config })
- * yield* client.withTransaction(client`insert into log ${client.insert(entry)}`)
+ * const program = Effect.gen(function* () {
+ *   const client = yield* SqlClients.make({ use: (f) => pool.use(request, f), acquire: pool.acquire(request) }, { config })
+ *   yield* client.withTransaction(client`insert into log ${client.insert(entry)}`)
+ * })
  * ```
  */
 export const make = <E>(
