@@ -85,4 +85,4 @@ export const remember = (sql: SqlClient.SqlClient): SqlClient.SqlClient => {
 
 /** Whether a query gave a statement, and not an effect that makes one. */
 export const isCompilable = (built: unknown): built is Compilable =>
-  built instanceof Plain || (Statement.isFragment(built) && "compile" in built)
+  typeof built === "object" && built !== null && "compile" in built
