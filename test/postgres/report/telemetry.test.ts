@@ -6,6 +6,7 @@ import * as Fiber from "effect/Fiber"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
 import * as Tracer from "effect/Tracer"
 import { inspect } from "node:util"
 import * as PolicyEvents from "../../../packages/sdk/src/policy/PolicyEvents.ts"
@@ -160,6 +161,49 @@ postgres(layerFleet())("telemetry of a report", (it) => {
       ]) {
         assert.isTrue(ids.has(id), id)
       }
+    })
+  )
+
+  it.effect("a stream is a call, too: one span, one duration, with the outcome of its end", () =>
+    Effect.gen(function* () {
+      const streamed = Report.make("streamed", {
+        database: replica,
+        params: { bad: Schema.Int },
+        row: { n: Schema.Int },
+        query: (sql, { bad }) =>
+          sql`select nullif(n, ${bad}) as n from (select generate_series(1, 3000) as n) as numbers`,
+        deadline: "10 seconds"
+      })
+      const outcomes = Effect.map(Metric.snapshot, (all) =>
+        Object.fromEntries(
+          all
+            .filter(
+              ({ attributes, id }) =>
+                id === "db.client.operation.duration" && attributes?.["sluice.report"] === "streamed"
+            )
+            .map(({ attributes, state }) => [
+              attributes!["sluice.outcome"],
+              (state as { readonly count: number }).count
+            ])
+        )
+      )
+      const { spans } = yield* traced(Stream.runDrain(streamed.stream({ bad: 0 })))
+      const call = spans.find(({ name }) => name === "report streamed")!
+      assert.deepStrictEqual(
+        spans.map(({ name }) => name),
+        ["report streamed", "attempt streamed"]
+      )
+      assert.strictEqual(parentOf(spans[1]!), call.spanId)
+      for (const { status } of spans) assert.strictEqual(status._tag, "Ended")
+      assert.deepStrictEqual(yield* outcomes, { ok: 1 })
+      yield* errorOf(Stream.runDrain(streamed.stream({ bad: 2500 })))
+      assert.deepStrictEqual(yield* outcomes, { ok: 1, RowDecodeError: 1 })
+      yield* Stream.runDrain(Stream.take(streamed.stream({ bad: 0 }), 1))
+      assert.deepStrictEqual(yield* outcomes, { ok: 2, RowDecodeError: 1 })
+      const stuck = yield* Effect.forkChild(Stream.runForEach(streamed.stream({ bad: 0 }), () => Effect.never))
+      yield* Effect.sleep("50 millis")
+      yield* Fiber.interrupt(stuck)
+      assert.deepStrictEqual(yield* outcomes, { ok: 2, RowDecodeError: 1, interrupted: 1 })
     })
   )
 })

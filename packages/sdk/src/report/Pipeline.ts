@@ -41,7 +41,7 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Res
   const encode = ParamsCodec.make(name, declared.params)
   const decode = RowCodec.make(name, declared.row)
   const bind = binder(declared)
-  const measure = Meter.make(name)
+  const { measure } = Meter.make(name)
   const spans = Spans.make(declared)
   const request = { lane, name, priority }
   const onBehalf = caller(priority)

@@ -22,6 +22,7 @@ import type { Node } from "../topology/Node.ts"
 import type { StreamInfo } from "../ReportResult.ts"
 import { begin, binder, type Bound, type Call, compile, type Compiled, noteDoubt, tell, tellLate } from "./Bound.ts"
 import type { Declared } from "./Declared.ts"
+import * as Meter from "./Meter.ts"
 import * as ParamsCodec from "./ParamsCodec.ts"
 import * as RowCodec from "./RowCodec.ts"
 import * as Spans from "./Spans.ts"
@@ -50,6 +51,7 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
   const encode = ParamsCodec.make(name, declared.params)
   const decode = RowCodec.make(name, declared.row)
   const bind = binder(declared)
+  const { measureScope } = Meter.make(name)
   const spans = Spans.make(declared)
   const request = { lane, name, priority }
   // A stream lasts as long as its consumer likes: chunks have a deadline, the statement has none that a server may hold.
@@ -59,6 +61,7 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
     spans.stream(
       Stream.unwrap(
         Effect.gen(function* () {
+          yield* measureScope
           const params = yield* encode(input)
           const bound = yield* bind(yield* declared.database)
           const scope = yield* Effect.scope
