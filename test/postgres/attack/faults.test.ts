@@ -187,7 +187,8 @@ postgres(ownCluster())("a server that goes and comes", (it) => {
       let id = 0
       const told = new Map<number, boolean>()
       const worker = Effect.gen(function* () {
-        while (!stop) {
+        for (;;) {
+          if (stop) return
           const mine = ++id
           const exit = yield* Effect.exit(
             sql.withTransaction(Effect.andThen(sql`insert into written values (${mine})`, sql`select pg_sleep(0.002)`))
