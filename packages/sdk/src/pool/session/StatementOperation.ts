@@ -131,6 +131,7 @@ export class StatementOperation implements Operation {
   #unreadable: ColumnError | undefined
   #tag = ""
   #rows: Array<unknown> = []
+  #count = 0
   #truncated = false
   #stale = false
   /** The formats were asked for by what another session was told of the columns. */
@@ -256,7 +257,11 @@ export class StatementOperation implements Operation {
     switch (message._tag) {
       case "DataRow": {
         const unreadable = takeFailure()
-        if (unreadable !== undefined) this.#unreadable ??= unreadable
+        if (unreadable !== undefined && this.#unreadable === undefined) {
+          unreadable.row = this.#count
+          this.#unreadable = unreadable
+        }
+        this.#count++
         if (this.abandoned || this.#unreadable !== undefined) return
         const description = this.#description
         if (description === undefined || description === null) return this.wire.desync("Unexpected DataRow")
