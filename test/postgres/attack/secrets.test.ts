@@ -1,5 +1,5 @@
 import { assert } from "@effect/vitest"
-import { Database, Report } from "@sluice/sdk"
+import { type Database, Report } from "@sluice/sdk"
 import { FaultProxy, PgCluster } from "@sluice/sdk/testing"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"

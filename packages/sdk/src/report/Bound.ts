@@ -10,7 +10,7 @@ import * as Deadline from "../policy/Deadline.ts"
 import { AcquireTimeout, DeadlineExceeded, type LastError, OutcomeUnknown } from "../ReportError.ts"
 import type * as Route from "../topology/Route.ts"
 import type { Declared } from "./Declared.ts"
-import { fromSqlError, lastError } from "./Failure.ts"
+import { fromSqlError, lastError, sqlErrorOf } from "./Failure.ts"
 import * as ParamsCodec from "./ParamsCodec.ts"
 import * as Policies from "./Policies.ts"
 
@@ -117,6 +117,21 @@ const inWords = ({ declared, overrides, role }: Bound, error: any, attempts: num
       return error
   }
 }
+
+/** What an attempt's span may hold: the server's own words may repeat SQL text and values. */
+export const cover = ({ declared, overrides, role }: Bound, error: any): any =>
+  isSqlError(error)
+    ? fromSqlError(
+        declared.name,
+        role.name,
+        error,
+        PgFailure.fromSqlError(error, undefined, overrides),
+        declared.writes !== undefined
+      )
+    : error
+
+/** What was covered, for the policies around the attempt. */
+export const uncover = (error: any): any => sqlErrorOf(error) ?? error
 
 /** Rows that came back say that it was applied; any other end leaves the doubt. */
 const doubtful = ({ declared }: Bound, told: any): any =>

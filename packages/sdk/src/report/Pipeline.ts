@@ -23,10 +23,12 @@ import {
   type Call,
   compile,
   type Compiled,
+  cover,
   noteDoubt,
   serverTimeout,
   tell,
-  tellLate
+  tellLate,
+  uncover
 } from "./Bound.ts"
 import type { Declared } from "./Declared.ts"
 import * as Meter from "./Meter.ts"
@@ -47,7 +49,10 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Res
     { attributes: { [Telemetry.attributes.report]: name, [Telemetry.attributes.lane]: lane } },
     { captureStackTrace: false }
   )
-  const attemptSpan = Effect.withSpan(Telemetry.attemptSpan(name), undefined, { captureStackTrace: false })
+  const inSpan = Effect.withSpan(Telemetry.attemptSpan(name), undefined, { captureStackTrace: false })
+  // A span leaves the process: it ends with the words that the caller gets, not with the server's.
+  const attemptSpan = <A, E, R>(bound: Bound, self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.mapError(inSpan(Effect.mapError(self, (error) => cover(bound, error))), uncover)
   const request = { lane, name, priority }
   const onBehalf = caller(priority)
   const statementOptions = { timeout: serverTimeout(declared), maxRows, readOnly: writes === undefined }
@@ -96,6 +101,7 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Res
     source: Source
   ): Effect.Effect<Result, Policies.AttemptError, any> =>
     attemptSpan(
+      bound,
       bound.role.route.attempt(call, (node, until) => {
         const { breaker, bulkhead } = bound.policies
         const admitted = (begun: () => void) => {
