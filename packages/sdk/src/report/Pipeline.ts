@@ -25,6 +25,7 @@ import {
   type Compiled,
   noteDoubt,
   serverTimeout,
+  sessionBy,
   tell,
   tellLate
 } from "./Bound.ts"
@@ -48,7 +49,6 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Res
     { captureStackTrace: false }
   )
   const attemptSpan = Effect.withSpan(Telemetry.attemptSpan(name), undefined, { captureStackTrace: false })
-  const request = { lane, name, priority }
   const onBehalf = caller(priority)
   const statementOptions = { timeout: serverTimeout(declared), maxRows, readOnly: writes === undefined }
 
@@ -117,10 +117,9 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Res
   /** The time in a queue is not the attempt's: its timeout, and what the breaker measures, begin with the lease. */
   const leased = (bound: Bound, node: Node, statement: Compiled, until: number | undefined, begun: () => void) => {
     const { attemptTimeout } = bound.policies
-    const asked = until === undefined ? request : { ...request, deadline: until }
     return Effect.withFiber((fiber) => {
       Deadline.enterOf(fiber, "acquire")
-      return node.pool.use(asked, (session) => {
+      return node.pool.use({ lane, name, priority, deadline: sessionBy(fiber, until) }, (session) => {
         begun()
         if (attemptTimeout === undefined) Deadline.beginAttemptOf(fiber)
         const answer = FaultInjection.inject(session.query(statement.sql, statement.params, statementOptions), name)
