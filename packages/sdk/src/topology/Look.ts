@@ -76,3 +76,18 @@ export const make = (pool: SessionPool.SessionPool<Session>) => {
     })
   )
 }
+
+// What is committed is written, unless commits do not wait for that.
+const position = `
+select case when current_setting('synchronous_commit') = 'off' then pg_current_wal_insert_lsn()
+    else pg_current_wal_lsn() end::text as lsn,
+  ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int as timeline`
+
+/** The position behind everything that a primary has committed. */
+export const token = (pool: SessionPool.SessionPool<Session>) =>
+  pool.use({ lane: SessionPool.controlLane, name: "token" }, (session) =>
+    Effect.map(session.query(position), ({ rows }): Lsn.Token => {
+      const row = rows[0] as Readonly<Record<string, unknown>>
+      return { lsn: lsn(row["lsn"]) ?? 0n, timeline: number(row["timeline"]) }
+    })
+  )
