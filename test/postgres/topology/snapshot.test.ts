@@ -141,7 +141,7 @@ postgres(layerDatabase)("one snapshot for many reports", (it) => {
         const { query } = yield* TestDatabase
         const kill = Effect.andThen(
           query(
-            "select pg_terminate_backend(pid) from pg_stat_activity where query like '%pg_export_snapshot() AS id%' and pid <> pg_backend_pid()"
+            "select pg_terminate_backend(pid) from pg_stat_activity where query like '%pg_export_snapshot() AS id%' and datname = current_database() and pid <> pg_backend_pid()"
           ),
           Effect.sleep("5 seconds")
         )
@@ -168,7 +168,7 @@ postgres(layerDatabase)("one snapshot for many reports", (it) => {
         assert.strictEqual((error as { _tag: string })._tag, "DeadlineExceeded")
         yield* Effect.sleep("100 millis")
         const left = yield* query(
-          "select 1 from pg_stat_activity where application_name = 'fleet/primary' and state = 'idle in transaction' and query like '%export%'"
+          "select 1 from pg_stat_activity where datname = current_database() and state = 'idle in transaction' and query like '%export%'"
         )
         assert.deepStrictEqual(left, [])
         assert.isAtLeast((yield* total).litres, 1)
