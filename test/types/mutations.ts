@@ -106,8 +106,8 @@ export const mutations: ReadonlyArray<Mutation> = [
   {
     rule: "the services of a retry's schedule are required",
     file: "report/Declaration.ts",
-    from: "R extends Retry<infer Services> ? Services : never",
-    to: "never"
+    from: "infer _Error, infer R> ? R : never",
+    to: "infer _Error, infer _R> ? never : never"
   },
   {
     rule: "a report that writes cannot hedge",

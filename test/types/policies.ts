@@ -52,6 +52,12 @@ check<Equal<ServicesOf<typeof pacedRetry>, Replica | Pace>>()
 const pacedOptions = Report.make("pacedOptions", { ...base, retry: { schedule: paced, retries: 1 } })
 check<Equal<ServicesOf<typeof pacedOptions>, Replica | Pace>>()
 
+// rule: a retry without a schedule of its own requires nothing
+const budgeted = Report.make("budgeted", { ...base, retry: { retries: 1, budget: { ratio: 0.1 } } })
+check<Equal<ServicesOf<typeof budgeted>, Replica>>()
+const preset = Report.make("preset", { ...base, ...Report.presets.report })
+check<Equal<ServicesOf<typeof preset>, Replica>>()
+
 // rule: a policy that is only possibly declared counts as declared
 declare const perhaps: { readonly permits: number } | undefined
 const maybe = Report.make("maybe", { ...base, bulkhead: perhaps })

@@ -112,6 +112,12 @@ describe("configuration", () => {
     })
   )
 
+  it.effect("takes a maximum below the default minimum at its word", () =>
+    Effect.gen(function* () {
+      assert.strictEqual((yield* load({ DB_MAX_CONNECTIONS: "1" })).minConnections, 1)
+    })
+  )
+
   it("checks options in code by the same table, naming the option", () => {
     const result = DatabaseOptions.resolve("fleet/primary", { minConnections: 5, maxConnections: 4, connectTimeout: 0 })
     assert.isTrue(Result.isFailure(result))

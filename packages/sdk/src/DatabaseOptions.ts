@@ -56,7 +56,7 @@ export interface Options {
     | undefined
   /** Shown by the server. Default `database/role`. */
   readonly applicationName?: string | undefined
-  /** Sessions kept open. Default 2. Equal to `maxConnections` makes a fixed pool, the best choice for a service. */
+  /** Sessions kept open. Default 2, or `maxConnections` if that is less. Equal to `maxConnections` makes a fixed pool, the best choice for a service. */
   readonly minConnections?: number | undefined
   /** Sessions at most. Default 20. */
   readonly maxConnections?: number | undefined
@@ -239,6 +239,12 @@ export const resolve = (
   }
 
   const user = text("user")
+  const maxConnections = whole("maxConnections", 1, 10_000)
+  // A maximum below the default minimum means it: a pool of one is one.
+  const minConnections =
+    given.minConnections === undefined && Number.isInteger(maxConnections)
+      ? Math.min(defaults.minConnections, maxConnections)
+      : whole("minConnections", 0, 10_000)
   const port = whole("port", 1, 65_535)
   const hosts = (given.hosts ?? text("host").split(",")).map((address) => {
     const parsed = typeof address === "string" ? parseAddress(address) : address
@@ -268,8 +274,8 @@ export const resolve = (
     sslmode: oneOf("sslmode", sslModes),
     tls: given.tls,
     applicationName: given.applicationName,
-    minConnections: whole("minConnections", 0, 10_000),
-    maxConnections: whole("maxConnections", 1, 10_000),
+    minConnections,
+    maxConnections,
     connectionTimeout: millis("connectionTimeout"),
     connectTimeout: millis("connectTimeout"),
     maxWaiting: whole("maxWaiting", 0, 1_000_000),

@@ -3,7 +3,7 @@
  */
 import type * as DateTime from "effect/DateTime"
 
-/** Where the rows of a result come from. */
+/** Where the rows of a result come from. Nothing is kept yet, so that no result is `cache` or `stale`. */
 export type Source = "live" | "cache" | "stale" | "hedge" | "fallback"
 
 /** The rows of one call with their provenance. */

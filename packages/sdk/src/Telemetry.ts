@@ -17,9 +17,10 @@
  * | `sluice.connection.count` | gauge | sessions | pool, state (`connecting`, `draining`) |
  * | `sluice.connection.closed` | counter | sessions | pool, reason |
  * | `sluice.connection.leaks` | counter | sessions | pool |
- * | `sluice.report.attempts` | histogram | attempts | report, outcome |
- * | `sluice.report.rows` | counter | rows | report |
- * | `sluice.policy.events` | counter | events | policy, event, key |
+ * | `sluice.role.up` | gauge | 0 or 1 | role (with `Health`) |
+ * | `sluice.node.up` | gauge | 0 or 1 | node (with `Health`) |
+ * | `sluice.node.lag` | gauge | s | node (with `Health`) |
+ * | `sluice.health.ready` | gauge | 0 or 1 | (with `Health`) |
  */
 import * as Context from "effect/Context"
 import * as Metric from "effect/Metric"

@@ -39,9 +39,12 @@ export interface Execution {
 /** What the server makes of a statement. Interrupted, it has to be drained. */
 export type Script = (execution: Execution) => Effect.Effect<ReadonlyArray<unknown>, SqlError>
 
-/** The server answered with an error. */
+/** The server answered with an error; a FATAL one ends the session, and with it all knowledge of a commit. */
 export const refused = (code: string, severity = "ERROR"): SqlError =>
-  serverError({ code, severity, severityUnlocalized: severity, message: "hunter2" } as never, "query", { sent: true })
+  serverError({ code, severity, severityUnlocalized: severity, message: "hunter2" } as never, "query", {
+    sent: true,
+    commit: severity === "FATAL"
+  })
 
 /** The socket broke after the statement was sent. */
 export const lost = (): SqlError => connectionError(undefined, "hunter2", "query", { sent: true, commit: true })
@@ -111,8 +114,18 @@ export const makeRole = Effect.fnUntraced(function* (script: Script, options: Ro
     name: "fleet/replica",
     options: resolved,
     nodes,
-    route: (tried: ReadonlyArray<string>) =>
-      Effect.sync(() => nodes.find(({ name }) => !tried.includes(name)) ?? nodes[0]!),
+    route: {
+      // As the real one where all servers fit; that one has tests of its own.
+      attempt: <A, E, R>(
+        call: { readonly tried: Array<string> },
+        attempt: (node: Node, until: undefined) => Effect.Effect<A, E, R>
+      ) =>
+        Effect.suspend(() => {
+          const node = nodes.find(({ name }) => !call.tried.includes(name)) ?? nodes[0]!
+          call.tried.push(node.name)
+          return attempt(node, undefined)
+        })
+    },
     sql
   } as unknown as RoleService
   return {

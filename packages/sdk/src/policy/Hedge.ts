@@ -7,7 +7,7 @@
  * @example
  * ```ts
  * const hedge = Hedge.make({ key: "stoppage", after: { percentile: 0.95 }, budget })
- * const answer = hedge.run((index) => on(nodes[index]), nodes.length)
+ * const answer = hedge.run((index) => attemptOn(nodes[index]), nodes.length)
  * ```
  */
 import * as Cause from "effect/Cause"

@@ -11,9 +11,11 @@
  *   schedule: Schedule.exponential("100 millis"),
  *   retries: 2,
  *   cap: "2 seconds",
- *   classify: (error) => ({ retry: error._tag === "DatabaseUnavailable" })
+ *   classify: (error: ReportError.DatabaseUnavailable | ReportError.CircuitOpen) => ({
+ *     retry: error._tag === "DatabaseUnavailable"
+ *   })
  * })
- * const answer = retry.run(work)
+ * const answer = retry.run(attempt)
  * ```
  */
 import * as Cause from "effect/Cause"

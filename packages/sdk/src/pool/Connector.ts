@@ -8,7 +8,7 @@
  * **When callers are refused at once.** A node is *failing* from the first failed connect to the next one that succeeds. As
  * long as any session is left, callers wait as usual. With none left,
  * - a permanent failure (wrong password, no such database) is told to everybody who waits, and to all who come until the
- *   next attempt, `permanentPause` later;
+ *   next attempt, a second later at first and up to `permanentPause`;
  * - a caller whose deadline lies before the next attempt is refused, for nothing can serve it;
  * - after `failFastAfter` every new caller is refused until an attempt succeeds. Those who came before wait on, up to their
  *   deadlines: a short outage costs them time, not an error. When an attempt is due and none runs, the next caller is let
@@ -72,8 +72,11 @@ export const describeSqlError = (error: SqlError): LastError => {
   }
 }
 
+const firstPermanentPause = 1_000
+
 export class Connector<S extends Poolable> {
   readonly attempts = new Set<Attempt<S>>()
+  permanentFailures = 0
   failures = 0
   downSince: number | undefined
   nextAttemptAt = 0
@@ -225,13 +228,19 @@ export class Connector<S extends Poolable> {
     })
   }
 
+  /** Doubles from a second: what was put right is found soon, and an account is not locked out by one that was not. */
+  private permanentPause(): number {
+    return Math.min(this.settings.permanentPause, firstPermanentPause * 2 ** (this.permanentFailures - 1))
+  }
+
   private noteFailure(error: SqlError, startedAt: number, pause: number): void {
     const kind = this.options.classifyConnect(error)
     const now = this.port.now()
     this.failures++
     this.downSince ??= startedAt
     this.permanent = kind !== "transient"
-    this.nextAttemptAt = now + (this.permanent ? this.settings.permanentPause : pause)
+    this.permanentFailures = this.permanent ? this.permanentFailures + 1 : 0
+    this.nextAttemptAt = now + (this.permanent ? this.permanentPause() : pause)
     this.lastError = (this.options.describeError ?? describeSqlError)(error)
     this.reason =
       kind === "password"
@@ -250,6 +259,7 @@ export class Connector<S extends Poolable> {
     this.succeededAt = now
     this.unproven = false
     this.failures = 0
+    this.permanentFailures = 0
     this.downSince = undefined
     this.nextAttemptAt = 0
     this.permanent = false

@@ -70,7 +70,7 @@ export interface PoolOptions<S extends Poolable> {
   readonly connectConcurrency?: number | undefined
   /** Ceiling of the pause after each failed connect; the pause itself is a random part of it (full jitter). Default 50 ms doubling to 750 ms. */
   readonly connectBackoff?: Schedule.Schedule<unknown, SqlError> | undefined
-  /** Pause after a connect failed for good (wrong password, no such database). Default 30 seconds. */
+  /** The longest pause after a connect failed for good (wrong password, no such database): it doubles from a second. Default 30 seconds. */
   readonly permanentPause?: Duration.Input | undefined
   /** A node that has been down for longer fails new callers at once, if no session is left. Default 2 seconds. */
   readonly failFastAfter?: Duration.Input | undefined

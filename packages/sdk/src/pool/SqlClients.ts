@@ -9,9 +9,10 @@
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Reactivity from "effect/reactivity/Reactivity"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { Connection } from "effect/sql/SqlConnection"
 import { isSqlError, type SqlError } from "effect/sql/SqlError"
@@ -100,13 +101,51 @@ const acquireError = (error: unknown): SqlError =>
         fatal: false
       })
 
+/** Effect 4.0 does not know the property yet. */
+const identity = { driver: "pg" }
+
+interface Control {
+  readonly begin: (own: SessionConnection, statement: string | undefined) => Effect.Effect<void, SqlError>
+  readonly savepoint: (own: SessionConnection, id: number) => Effect.Effect<void, SqlError>
+  readonly releaseSavepoint: (own: SessionConnection, id: number) => Effect.Effect<void, SqlError>
+  readonly commit: (own: SessionConnection) => Effect.Effect<void, SqlError>
+  readonly rollback: (own: SessionConnection) => Effect.Effect<void, SqlError>
+  readonly rollbackSavepoint: (own: SessionConnection, id: number) => Effect.Effect<void, SqlError>
+}
+
+/** How a transaction gets its connection has changed with Effect 4.1, which is told by what else came with it. */
+const acquiresByFunction = "BeginTransaction" in SqlClient
+
+const makeWithTransaction = (
+  transactionService: Context.Service<SqlClient.TransactionConnection, SqlClient.TransactionConnection.Service>,
+  spanAttributes: ReadonlyArray<readonly [string, unknown]>,
+  acquirer: Effect.Effect<SessionConnection, SqlError, Scope.Scope>,
+  control: Control
+): SqlClient.SqlClient["withTransaction"] => {
+  const acquireConnection = acquiresByFunction
+    ? (restore: typeof Effect.interruptible) => restore(acquirer)
+    : Effect.flatMap(Scope.make(), (scope) =>
+        Effect.map(
+          Effect.onError(Effect.interruptible(Scope.provide(acquirer, scope)), (cause) =>
+            Scope.close(scope, Exit.failCause(cause))
+          ),
+          (own) => [scope, own] as const
+        )
+      )
+  // Typed for neither version alone, so that the SDK compiles and runs with both.
+  const options: any = { transactionService, spanAttributes, acquireConnection, ...control }
+  return SqlClient.makeWithTransaction(options)
+}
+
 /**
  * Both clients in one value, as the driver makes them.
  *
  * @example
  * ```ts
- * const client = yield* SqlClients.make({ use: (f) => pool.use(request, f), acquire: pool.acquire(request) }, { config })
- * yield* client.withTransaction(client`insert into log ${client.insert(entry)}`)
+ * const program = Effect.gen(function* () {
+ *   const client = yield* SqlClients.make({ use: (f) => pool.use(request, f), acquire: pool.acquire(request) }, { config })
+ *   yield* client.withTransaction(client`insert into log ${client.insert(entry)}`)
+ * })
  * ```
  */
 export const make = <E>(
@@ -144,7 +183,7 @@ export const make = <E>(
           acquireError
         ),
       compiler: PgClient.makeCompiler(options.transformQueryNames, options.transformJson),
-      driver: "pg",
+      ...identity,
       spanAttributes: attributes,
       transactionService,
       transformRows:
@@ -152,13 +191,7 @@ export const make = <E>(
           ? undefined
           : Statement.defaultTransforms(options.transformResultNames, options.transformJson).array
     })
-    const withTransaction = SqlClient.makeWithTransaction({
-      transactionService: transactionService as unknown as Context.Service<
-        SqlClient.TransactionConnection,
-        readonly [SessionConnection, number]
-      >,
-      spanAttributes: attributes,
-      acquireConnection: (restore) => restore(acquirer),
+    const control: Control = {
       begin: ({ session }, statement) => session.begin(statement),
       // Control may be left while the server is silent: the session is then destroyed, and a COMMIT's outcome unknown.
       savepoint: ({ session }, id) => Effect.interruptible(session.savepoint(`sluice_${id}`)),
@@ -166,7 +199,8 @@ export const make = <E>(
       commit: ({ session }) => Effect.interruptible(session.commit),
       rollback: ({ session }) => session.rollback,
       rollbackSavepoint: ({ session }, id) => session.rollbackTo(`sluice_${id}`)
-    })
+    }
+    const withTransaction = makeWithTransaction(transactionService, attributes, acquirer, control)
     return Object.assign(client, {
       [PgClient.TypeId]: PgClient.TypeId,
       config,

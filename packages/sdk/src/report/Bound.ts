@@ -6,7 +6,9 @@ import { isSqlError } from "effect/sql/SqlError"
 import type * as Statement from "effect/sql/Statement"
 import type { RoleService } from "../Database.ts"
 import * as PgFailure from "../PgFailure.ts"
+import * as Deadline from "../policy/Deadline.ts"
 import { AcquireTimeout, DeadlineExceeded, type LastError, OutcomeUnknown } from "../ReportError.ts"
+import type * as Route from "../topology/Route.ts"
 import type { Declared } from "./Declared.ts"
 import { fromSqlError, lastError } from "./Failure.ts"
 import * as ParamsCodec from "./ParamsCodec.ts"
@@ -54,8 +56,51 @@ const compiled = (statement: Statement.Statement<any>): Compiled => {
 export const serverTimeout = ({ attemptTimeout }: Declared): number =>
   Math.max(1, attemptTimeout - Math.min(250, attemptTimeout / 10))
 
-/** What the caller is told in place of what an attempt failed with. */
-export const tell = ({ declared, overrides, role }: Bound, error: any, attempts: number): any => {
+/** What is known of one call while it goes on. */
+export interface Call extends Route.Call {
+  /** Statements that were sent for it. */
+  sent: number
+  /** A statement is out: sent, and not answered. */
+  out: boolean
+  /** An attempt before may have been applied. */
+  doubt: boolean
+  /** Its attempts have ended: a deadline from here on is the last attempt's own. */
+  told: boolean
+}
+
+export const begin = (key: string): Call => ({
+  key,
+  tried: [],
+  left: Deadline.remainingOf,
+  sent: 0,
+  out: false,
+  doubt: false,
+  told: false
+})
+
+/** A write whose answer was lost may have been applied, whatever becomes of the attempts after it. */
+export const noteDoubt =
+  ({ overrides }: Bound, call: Call) =>
+  (error: any): Effect.Effect<void> =>
+    Effect.sync(() => {
+      call.out = false
+      if (
+        isSqlError(error)
+          ? PgFailure.fromSqlError(error, undefined, overrides).outcome === "unknown"
+          : error._tag === "AttemptTimeout"
+      ) {
+        call.doubt = true
+      }
+    })
+
+/** What the caller is told in place of what the last attempt failed with. */
+export const tell = (bound: Bound, error: any, call: Call): any => {
+  call.told = true
+  const told = inWords(bound, error, call.sent)
+  return call.doubt ? doubtful(bound, told) : told
+}
+
+const inWords = ({ declared, overrides, role }: Bound, error: any, attempts: number): any => {
   const { lane, name, writes } = declared
   if (isSqlError(error)) {
     const failure = PgFailure.fromSqlError(error, undefined, overrides)
@@ -65,15 +110,19 @@ export const tell = ({ declared, overrides, role }: Bound, error: any, attempts:
   }
   switch (error._tag) {
     case "AttemptTimeout":
-      return writes === undefined
-        ? attemptOver(declared, attempts, undefined)
-        : new OutcomeUnknown({ key: name, lastError: { tag: error._tag, message: error.message } })
+      return attemptOver(declared, attempts, undefined)
     case "Overloaded":
       return error.policy === "pool" ? queueFull(role, lane, error.waiting) : error
     default:
       return error
   }
 }
+
+/** Rows that came back say that it was applied; any other end leaves the doubt. */
+const doubtful = ({ declared }: Bound, told: any): any =>
+  told._tag === "OutcomeUnknown" || told._tag === "RowDecodeError"
+    ? told
+    : new OutcomeUnknown({ key: declared.name, lastError: { tag: told._tag, message: told.message } })
 
 /** The last attempt took as long as it was allowed to. */
 const attemptOver = (
@@ -89,11 +138,9 @@ const attemptOver = (
     ...(last === undefined ? undefined : { lastError: last })
   })
 
-/** A write whose deadline came while its statement was on the wire may have been applied. */
-export const tellLate = ({ declared }: Bound, error: any): any =>
-  declared.writes !== undefined && error._tag === "DeadlineExceeded" && error.phase === "attempt"
-    ? new OutcomeUnknown({ key: declared.name, lastError: { tag: error._tag, message: error.message } })
-    : error
+/** A write whose deadline came while its statement was on the wire, or after one that was, may have been applied. */
+export const tellLate = (bound: Bound, error: any, call: Call): any =>
+  !call.told && error._tag === "DeadlineExceeded" && (call.doubt || call.out) ? doubtful(bound, error) : error
 
 const queueFull = (role: RoleService, lane: string, waiting: number): AcquireTimeout => {
   const max = role.options.maxConnections

@@ -16,8 +16,18 @@ import * as FaultInjection from "../policy/FaultInjection.ts"
 import type { ReportResult, Source } from "../ReportResult.ts"
 import * as Telemetry from "../Telemetry.ts"
 import type { Node } from "../topology/Node.ts"
-import type * as Route from "../topology/Route.ts"
-import { binder, type Bound, compile, type Compiled, serverTimeout, tell, tellLate } from "./Bound.ts"
+import {
+  begin,
+  binder,
+  type Bound,
+  type Call,
+  compile,
+  type Compiled,
+  noteDoubt,
+  serverTimeout,
+  tell,
+  tellLate
+} from "./Bound.ts"
 import type { Declared } from "./Declared.ts"
 import * as Meter from "./Meter.ts"
 import * as ParamsCodec from "./ParamsCodec.ts"
@@ -54,24 +64,26 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Res
 
   const withinDeadline = (bound: Bound, params: unknown): Effect.Effect<Result, any, any> => {
     const { deadline, rateLimit, retry, shed } = bound.policies
-    const tried: Array<string> = []
-    const way: Route.Call = { key: name, tried, left: Deadline.remainingOf }
+    const call = begin(name)
     const answered = Effect.flatMap(compile(bound, params), (statement) => {
-      const attempts =
-        retry === undefined ? hedged(bound, statement, way) : retry.run(() => hedged(bound, statement, way))
+      const once = () =>
+        writes === undefined
+          ? hedged(bound, statement, call)
+          : Effect.tapError(attempt(bound, statement, call, "live"), noteDoubt(bound, call))
+      const attempts = retry === undefined ? once() : retry.run(once)
       const kept = shed === undefined ? attempts : shed.run(attempts)
       return rateLimit === undefined ? kept : rateLimit.run(kept)
     })
-    const told = deadline(Effect.mapError(answered, (error) => tell(bound, error, tried.length)))
-    return writes === undefined ? told : Effect.mapError(told, (error) => tellLate(bound, error))
+    const told = deadline(Effect.mapError(answered, (error) => tell(bound, error, call)))
+    return writes === undefined ? told : Effect.mapError(told, (error) => tellLate(bound, error, call))
   }
 
-  /** `way` remembers the nodes that this call has been to: a retry and a hedge go elsewhere first. */
-  const hedged = (bound: Bound, statement: Compiled, way: Route.Call) => {
+  /** `call` remembers the nodes that this call has been to: a retry and a hedge go elsewhere first. */
+  const hedged = (bound: Bound, statement: Compiled, call: Call) => {
     const { hedge } = bound.policies
-    if (hedge === undefined || bound.role.nodes.length < 2) return attempt(bound, statement, way, "live")
+    if (hedge === undefined || bound.role.nodes.length < 2) return attempt(bound, statement, call, "live")
     return hedge.run(
-      (candidate) => attempt(bound, statement, way, candidate === 0 ? "live" : "hedge"),
+      (candidate) => attempt(bound, statement, call, candidate === 0 ? "live" : "hedge"),
       bound.role.nodes.length
     )
   }
@@ -80,16 +92,22 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Res
   const attempt = (
     bound: Bound,
     statement: Compiled,
-    way: Route.Call,
+    call: Call,
     source: Source
   ): Effect.Effect<Result, Policies.AttemptError, any> =>
     attemptSpan(
-      bound.role.route.attempt(way, (node, until) => {
+      bound.role.route.attempt(call, (node, until) => {
         const { breaker, bulkhead } = bound.policies
         const admitted = (begun: () => void) => {
-          const answered = Effect.flatMap(leased(bound, node, statement, until, begun), ({ rows, truncated }) =>
-            Effect.flatMap(decode(rows), (decoded) => result(decoded, source, node.name, way.tried.length, truncated))
-          )
+          const started = () => {
+            call.sent++
+            call.out = true
+            begun()
+          }
+          const answered = Effect.flatMap(leased(bound, node, statement, until, started), ({ rows, truncated }) => {
+            call.out = false
+            return Effect.flatMap(decode(rows), (decoded) => result(decoded, source, node.name, call.sent, truncated))
+          })
           return bulkhead === undefined ? answered : bulkhead.withPermit(answered)
         }
         return breaker === undefined ? admitted(nobody) : breaker.protect(admitted, node.name)

@@ -156,7 +156,7 @@ const retryDecision =
       if (how === "never" || (how === "other-node" && role.nodes.length < 2)) return never
       return {
         retry: true,
-        immediate: how === "fresh-session",
+        immediate: failure.immediate,
         delayFloorMillis: failure.delayFloorMillis,
         retries: failure.retries,
         kind: failure.class

@@ -20,7 +20,7 @@ import * as FaultInjection from "../policy/FaultInjection.ts"
 import type { Overloaded } from "../ReportError.ts"
 import type { Node } from "../topology/Node.ts"
 import type { StreamInfo } from "../ReportResult.ts"
-import { binder, type Bound, compile, type Compiled, tell, tellLate } from "./Bound.ts"
+import { begin, binder, type Bound, type Call, compile, type Compiled, noteDoubt, tell, tellLate } from "./Bound.ts"
 import type { Declared } from "./Declared.ts"
 import * as ParamsCodec from "./ParamsCodec.ts"
 import * as RowCodec from "./RowCodec.ts"
@@ -40,7 +40,6 @@ const longestMillis = 2 ** 31 - 1
 
 /** A chunk that is asked for is a wait for the server, as an attempt is. */
 const begun = Effect.withFiberSucceed(Deadline.beginAttemptOf)
-const sent = { length: 1 }
 const nobody = (): void => {}
 
 export type OnEnd = (info: StreamInfo) => Effect.Effect<void, never, any>
@@ -60,36 +59,34 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
         const params = yield* encode(input)
         const bound = yield* bind(yield* declared.database)
         const scope = yield* Effect.scope
-        const tried: Array<string> = []
+        const call = begin(name)
         const opening = Effect.flatMap(compile(bound, params), (statement) => {
           const { rateLimit, retry, shed } = bound.policies
-          const open = attempt(bound, statement, scope, tried)
-          const attempts = retry === undefined ? open : retry.run(open)
+          const once = () => {
+            const open = attempt(bound, statement, scope, call)
+            return declared.writes === undefined ? open : Effect.tapError(open, noteDoubt(bound, call))
+          }
+          const attempts = retry === undefined ? once() : retry.run(once)
           const kept = shed === undefined ? attempts : shed.run(attempts)
           return rateLimit === undefined ? kept : rateLimit.run(kept)
         })
-        const opened = yield* within(bound, opening, tried)
+        const opened = yield* within(bound, opening, call)
         return rowsOf(bound, opened, onEnd)
       })
     )
 
   /** What is told of a failure is the same in every phase of the stream. */
-  const within = <A>(
-    bound: Bound,
-    work: Effect.Effect<A, any, any>,
-    tried: { readonly length: number }
-  ): Effect.Effect<A, any, any> =>
-    Effect.mapError(
-      bound.policies.deadline(Effect.mapError(work, (error) => tell(bound, error, tried.length))),
-      (error) => tellLate(bound, error)
-    )
+  const within = <A>(bound: Bound, work: Effect.Effect<A, any, any>, call: Call): Effect.Effect<A, any, any> => {
+    const answered = bound.policies.deadline(Effect.mapError(work, (error) => tell(bound, error, call)))
+    return declared.writes === undefined ? answered : Effect.mapError(answered, (error) => tellLate(bound, error, call))
+  }
 
   /** Opens the stream up to its first chunk. An attempt that fails gives back its session before the next one begins. */
   const attempt = (
     bound: Bound,
     statement: Compiled,
     scope: Scope.Scope,
-    tried: Array<string>
+    call: Call
   ): Effect.Effect<Opened, any, any> => {
     const { attemptTimeout, breaker, bulkhead } = bound.policies
     const open = (node: Node, until: number | undefined, asked: () => void) =>
@@ -98,19 +95,23 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
           if (bulkhead !== undefined) yield* permit(bulkhead, own)
           yield* Deadline.enter("acquire")
           const session = yield* node.pool.acquire({ ...request, deadline: until })
+          call.sent++
+          call.out = true
           asked()
           if (attemptTimeout === undefined) yield* begun
           const pull = yield* Stream.toPull(session.stream(statement.sql, statement.params, statementOptions))
           const next: Next = Pull.catchDone(pull, () => Effect.succeed(undefined))
           const first = FaultInjection.inject(next, name)
           const bounded = attemptTimeout === undefined ? first : attemptTimeout(first)
-          return { first: yield* bounded, next, node: node.name }
+          const rows = yield* bounded
+          call.out = false
+          return { first: rows, next, node: node.name }
         }).pipe(
           Effect.provideService(Scope.Scope, own),
           Effect.onExit((exit) => (Exit.isSuccess(exit) ? Effect.void : Scope.close(own, exit)))
         )
       )
-    return bound.role.route.attempt({ key: name, tried, left: Deadline.remainingOf }, (node, until) =>
+    return bound.role.route.attempt(call, (node, until) =>
       breaker === undefined
         ? open(node, until, nobody)
         : breaker.protect((asked) => open(node, until, asked), node.name)
@@ -154,7 +155,9 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
         return decode(given, before) as Effect.Effect<any, any, any>
       })
     })
-    const advance: Next = within(bound, Effect.andThen(begun, next), sent)
+    const advance: Next = Effect.suspend(() =>
+      within(bound, Effect.andThen(begun, next), { ...begin(name), sent: 1, out: true })
+    )
     return Stream.fromPull(Effect.succeed(pull))
   }
 

@@ -7,6 +7,7 @@
  * sending. Times are real, also under `TestClock`. When the scope closes, the port is free and every connection is gone.
  *
  * @example
+ * ```ts
  * import * as Effect from "effect/Effect"
  * import { FaultProxy, PgCluster } from "@sluice/sdk/testing"
  *
@@ -21,6 +22,7 @@
  *   yield* proxy.resetCounters
  *   const { roundTrips } = yield* proxy.counters
  * })
+ * ```
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"

@@ -8,10 +8,12 @@
  * As root, the server runs as `PG_RUN_AS`, else `postgres`, else `nobody`, because PostgreSQL refuses root.
  *
  * @example
+ * ```ts
  * import * as Effect from "effect/Effect"
  * import { PgBinaries } from "@sluice/sdk/testing"
  *
  * Effect.runPromise(Effect.map(PgBinaries.find(), (pg) => `${pg.source}: ${pg.version} in ${pg.directory}`))
+ * ```
  */
 import * as Effect from "effect/Effect"
 import * as fs from "node:fs"

@@ -9,6 +9,7 @@
  * that sleep themselves use `layer(PgCluster.layer(), { excludeTestServices: true })`. Linux and macOS.
  *
  * @example
+ * ```ts
  * import { assert, layer } from "@effect/vitest"
  * import * as Effect from "effect/Effect"
  * import { PgCluster } from "@sluice/sdk/testing"
@@ -24,6 +25,7 @@
  *       yield* primary.start
  *     }))
  * })
+ * ```
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"

@@ -1,0 +1,100 @@
+/** The documentation compiles, its tables are the code's, and what it shows as output is what comes out. */
+import { variables } from "@sluice/sdk/DatabaseOptions"
+import * as ReportError from "@sluice/sdk/ReportError"
+import { assert, describe, it } from "@effect/vitest"
+import * as fs from "node:fs"
+import * as path from "node:path"
+import { type Block, blocksIn, blocksOf, compile, modules, root, run, tableUnder } from "../support/docs.ts"
+
+const markdown = ["README.md", "packages/sdk/README.md", "ARCHITECTURE.md"]
+const files = [...markdown, ...modules().map((file) => `packages/sdk/src/${file}`)]
+const isTypeScript = ({ language }: Block) => language === "ts"
+
+/** Documentation that is wrong in two lines: it shows that the check looks. */
+const wrong = blocksOf(
+  "wrong.md",
+  [
+    "```ts",
+    'import * as Effect from "effect/Effect"',
+    "const late: string = 1",
+    'const answer = Effect.succeed("yes")',
+    "//    ^ Effect<number>",
+    "```"
+  ].join("\n")
+)
+
+describe("the documentation", () => {
+  it("compiles, and its types are what it says they are", { timeout: 60_000 }, () => {
+    const blocks = files.flatMap(blocksIn).filter(isTypeScript)
+    assert.isAbove(blocks.filter(({ file }) => file === "README.md").length, 8)
+    assert.isAbove(blocks.filter(({ file }) => file.endsWith(".ts")).length, 15)
+    const problems = compile([...blocks, ...wrong])
+    const about = (file: string) => problems.filter(({ at }) => at.startsWith(file)).map(({ at }) => at)
+    assert.sameMembers(about("wrong.md"), ["wrong.md:3", "wrong.md:5"])
+    assert.deepStrictEqual(
+      problems.filter(({ at }) => !at.startsWith("wrong.md")),
+      []
+    )
+  })
+
+  it("fences the code of its comments, so that it is compiled", () => {
+    const bare = modules().filter((file) => {
+      const text = fs.readFileSync(path.join(root, "packages/sdk/src", file), "utf8")
+      return /\* @example\n\s*\* (?!```)/.test(text)
+    })
+    assert.deepStrictEqual(bare, [])
+  })
+
+  it("shows what explain prints", { timeout: 60_000 }, () => {
+    const blocks = blocksIn("README.md")
+    const index = blocks.findIndex(({ code }) => code.includes("Report.explainText("))
+    const printed = blocks[index + 1]!
+    assert.strictEqual(printed.language, "text")
+    assert.strictEqual(run(blocks.slice(0, index + 1).filter(isTypeScript)).trimEnd(), printed.code)
+  })
+
+  it("has every variable of the environment in its table", () => {
+    const named = tableUnder("README.md", "Configuration").map(([, variable]) => variable!.replaceAll("`", ""))
+    assert.sameMembers(
+      named.filter((name) => /^[A-Z]/.test(name)),
+      Object.values(variables)
+    )
+  })
+
+  it("has every error with its HTTP status in its table", () => {
+    const rows = tableUnder("README.md", "Errors").slice(1)
+    const told = new Map(rows.map(([tag, status]) => [tag!.replaceAll("`", ""), Number(status)]))
+    const statuses = new Map<string, number>()
+    for (const [name, { ast }] of Object.entries(ReportError)) {
+      const status = ast.annotations?.["httpApiStatus"]
+      if (typeof status === "number") statuses.set(name, status)
+    }
+    assert.isAbove(statuses.size, 10)
+    assert.deepStrictEqual(Object.fromEntries(told), Object.fromEntries(statuses))
+  })
+
+  it("has every metric in its table", () => {
+    const text = (file: string) => fs.readFileSync(path.join(root, "packages/sdk/src", file), "utf8")
+    const told = [...text("Telemetry.ts").matchAll(/^ \* \| `([\w.]+)` \|/gm)].map(([, name]) => name!)
+    const code = modules().filter((file) => file !== "Telemetry.ts")
+    const others = ["Meter.ts"].map((file) => text(`report/${file}`))
+    const all = [...code.map(text), ...others].join("\n")
+    const measured = [...all.matchAll(/"((?:db\.client|sluice)\.[a-z_]+\.[a-z_.]+)"/g)].map(([, name]) => name!)
+    assert.isAbove(told.length, 10)
+    assert.deepStrictEqual([...new Set(told)].toSorted(), [...new Set(measured)].toSorted())
+  })
+
+  it("has every command in its table", () => {
+    const { scripts } = JSON.parse(fs.readFileSync(path.join(root, "package.json"), "utf8")) as {
+      readonly scripts: Record<string, string>
+    }
+    const named = tableUnder("README.md", "Commands").flatMap(
+      ([command]) => /npm (?:run )?([\w:]+)/.exec(command!)?.[1] ?? []
+    )
+    assert.includeMembers(
+      named,
+      Object.keys(scripts).filter((name) => !name.startsWith("check:"))
+    )
+    assert.includeMembers(["ci", ...Object.keys(scripts)], named)
+  })
+})
