@@ -254,9 +254,9 @@ export const make = (
     ask: () => {
       const one = only
       if (one !== undefined) return { serves: one.canServeNow() || one.outstanding() > 0 }
-      const picked = topology.pick(want)
-      const fallen = picked !== undefined && want.role === "replica" && picked.standing.role === "primary"
-      return { serves: picked !== undefined, degraded: fallen ? "served by the primary" : undefined }
+      if (!topology.serves(want)) return { serves: false }
+      const { fallback, ...asked } = want
+      return { serves: true, degraded: topology.serves(asked) ? undefined : `served by the ${fallback}` }
     },
     nodes: () => topology.nodes.map(NodeDetails.of),
     onChange: (listener) => topology.onChange(listener)

@@ -166,6 +166,11 @@ export class Topology<M extends Member> {
     return Router.choose<View<M>>(this.list, want, this.now(), this.thresholds, this.random)
   }
 
+  /** Whether any node fits, busy or not. */
+  serves(want: Router.Want): boolean {
+    return this.list.some(({ name }) => this.fits(name, want))
+  }
+
   fits(name: string, want: Router.Want): boolean {
     const entry = this.entries.get(name)
     const found = entry === undefined ? "unknown" : Router.fit(entry, want, this.now(), this.thresholds)
