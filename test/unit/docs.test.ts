@@ -84,6 +84,20 @@ describe("the documentation", () => {
     assert.deepStrictEqual([...new Set(told)].toSorted(), [...new Set(measured)].toSorted())
   })
 
+  it("names the peers and the Node that the package declares", () => {
+    const text = (file: string) => fs.readFileSync(path.join(root, file), "utf8")
+    const { engines, peerDependencies } = JSON.parse(text("packages/sdk/package.json")) as {
+      readonly engines: { readonly node: string }
+      readonly peerDependencies: Record<string, string>
+    }
+    for (const [name, range] of Object.entries(peerDependencies)) {
+      assert.include(text("README.md"), `\`${name}\` (\`${range}\`)`)
+      assert.include(text("packages/sdk/README.md"), `\`${name}\` (${range.replace("^", "")} or newer)`)
+    }
+    const node = `Node ${engines.node.replace(/^>=/, "").replace(/\.0$/, "")} or newer`
+    for (const file of ["README.md", "packages/sdk/README.md"]) assert.include(text(file), node)
+  })
+
   it("has every command in its table", () => {
     const { scripts } = JSON.parse(fs.readFileSync(path.join(root, "package.json"), "utf8")) as {
       readonly scripts: Record<string, string>

@@ -102,6 +102,22 @@ export interface LaneOptions {
   readonly maxWaiting?: number | undefined
   /** Priority of requests that name none; higher is served first. Default 0. */
   readonly priority?: number | undefined
+  /**
+   * Puts statements of several callers on one session, in one write: several times the throughput, for short statements
+   * that only read. A statement waits for those before it. Writes and streams have a session of their own in any case.
+   * Default: off.
+   */
+  readonly shared?: SharedLaneOptions | undefined
+}
+
+/** How the sessions of a lane are shared. */
+export interface SharedLaneOptions {
+  /** Sessions at the most. Default: the lane's `cap`, or half of `maxConnections`. */
+  readonly sessions?: number | undefined
+  /** Statements on one session at a time. Default 16. */
+  readonly statements?: number | undefined
+  /** A session that hears nothing for this long, with statements on the wire, is destroyed. Default 5 seconds. */
+  readonly silence?: Duration.Input | undefined
 }
 
 /** Every option filled in and checked; durations in milliseconds. */

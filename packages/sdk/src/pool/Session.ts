@@ -334,10 +334,12 @@ export class Session implements Poolable {
 
   /**
    * For a session that several callers use at once: as soon as nothing is on the wire but what was left, it is cancelled
-   * and drained without being asked; what is submitted meanwhile waits behind that.
+   * and drained without being asked; what is submitted meanwhile waits behind that. A server that is silent for `silence`
+   * milliseconds with statements on the wire loses the session.
    */
-  share(shared: boolean): void {
+  share(shared: boolean, silence?: number): void {
     this.#wire.onAlone = shared ? () => this.drainUnsafe(() => {}) : undefined
+    this.#wire.silence = (shared ? silence : undefined) ?? this.#wire.config.silence
   }
 
   /** Asks the server to stop whatever this session runs. Its caller gets 57014 with `cancelledBy: "us"`. Bounded, never fails. */

@@ -203,6 +203,7 @@ export const make = <E>(
     const withTransaction = makeWithTransaction(transactionService, attributes, acquirer, control)
     return Object.assign(client, {
       [PgClient.TypeId]: PgClient.TypeId,
+      ...identity,
       config,
       withTransaction,
       reserve,

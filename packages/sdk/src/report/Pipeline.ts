@@ -50,6 +50,8 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Res
   const attemptSpan = Effect.withSpan(Telemetry.attemptSpan(name), undefined, { captureStackTrace: false })
   const request = { lane, name, priority }
   const onBehalf = caller(priority)
+  // A write has its session to itself: a lost session must not take somebody else's write with it.
+  const lend = (node: Node) => (writes === undefined ? node.read : node.pool.use)
   const statementOptions = { timeout: serverTimeout(declared), maxRows, readOnly: writes === undefined }
 
   const call = (input: unknown): Effect.Effect<Result, any, any> => {
@@ -120,7 +122,7 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Res
     const asked = until === undefined ? request : { ...request, deadline: until }
     return Effect.withFiber((fiber) => {
       Deadline.enterOf(fiber, "acquire")
-      return node.pool.use(asked, (session) => {
+      return lend(node)(asked, (session) => {
         begun()
         if (attemptTimeout === undefined) Deadline.beginAttemptOf(fiber)
         const answer = FaultInjection.inject(session.query(statement.sql, statement.params, statementOptions), name)

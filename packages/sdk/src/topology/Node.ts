@@ -1,6 +1,7 @@
 /**
  * One PostgreSQL server as this process sees it: an address and the pool of sessions to it.
  */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
@@ -9,6 +10,7 @@ import type { Resolved } from "../DatabaseOptions.ts"
 import * as PgFailure from "../PgFailure.ts"
 import { Session, type SessionConfig } from "../pool/Session.ts"
 import * as SessionPool from "../pool/SessionPool.ts"
+import * as SharedLane from "../pool/SharedLane.ts"
 import { type DatabaseUnavailable, InvalidConfiguration, type LastError } from "../ReportError.ts"
 import { problemOf } from "../internal/problems.ts"
 import * as PoolMetrics from "./PoolMetrics.ts"
@@ -18,6 +20,8 @@ export interface Node {
   /** `host:port`. */
   readonly name: string
   readonly pool: SessionPool.SessionPool<Session>
+  /** Lends a session for one statement that only reads: as `pool.use`, or shared with others where the lane says so. */
+  readonly read: SessionPool.SessionPool<Session>["use"]
   readonly zone: string | undefined
   /** Callers that wait or hold a session. */
   readonly outstanding: () => number
@@ -80,6 +84,12 @@ const describeError =
     }
   }
 
+/** A shared session that has not answered for this long gets no more statements. */
+const slowMillis = 20
+
+/** A shared session is given back after this long, so that lifetimes and evictions reach it. */
+const holdMillis = 60_000
+
 /** Makes the node and its pool; they live as long as the scope. */
 export const make = Effect.fnUntraced(function* (
   role: string,
@@ -118,10 +128,25 @@ export const make = Effect.fnUntraced(function* (
     )
   )
   yield* PoolMetrics.sample(pool)
+  const shared = new Map<string, typeof pool.use>()
+  for (const [lane, { cap, maxWaiting, shared: sharing }] of Object.entries(options.lanes)) {
+    if (sharing === undefined) continue
+    const use = yield* SharedLane.make(pool, {
+      lane,
+      sessions: sharing.sessions ?? cap ?? Math.max(1, Math.floor(options.maxConnections / 2)),
+      statements: sharing.statements ?? 16,
+      maxWaiting: maxWaiting ?? options.maxWaiting,
+      silence: Duration.toMillis(Duration.fromInputUnsafe(sharing.silence ?? "5 seconds")),
+      slow: slowMillis,
+      hold: Math.min(holdMillis, options.maxLifetime / 2)
+    })
+    shared.set(lane, use)
+  }
   let warm = watch === undefined
   return {
     name,
     pool,
+    read: shared.size === 0 ? pool.use : (request, f) => (shared.get(request.lane) ?? pool.use)(request, f),
     zone: address.zone,
     outstanding: pool.outstanding,
     canServeNow: pool.canServeNow,

@@ -66,7 +66,25 @@ export interface StatementOptions {
 const noFields: ReadonlyArray<Field> = []
 const transactionEnd = /^\s*(?:commit|end|prepare\s+transaction)\b/i
 
-const commandOf = (tag: string): { command: string; rowCount: number; oid: number | null } => {
+interface Command {
+  readonly command: string
+  readonly rowCount: number
+  readonly oid: number | null
+}
+
+/** Most answers are one of a few tags: `SELECT 1`. */
+const knownTags = new Map<string, Command>()
+
+const commandOf = (tag: string): Command => {
+  let command = knownTags.get(tag)
+  if (command === undefined) {
+    command = parseTag(tag)
+    if (knownTags.size < 256) knownTags.set(tag, command)
+  }
+  return command
+}
+
+const parseTag = (tag: string): Command => {
   const last = tag.lastIndexOf(" ")
   const count = last < 0 ? Number.NaN : Number(tag.slice(last + 1))
   if (Number.isNaN(count)) return { command: last < 0 ? tag : tag.slice(0, tag.indexOf(" ")), rowCount: 0, oid: null }
@@ -327,9 +345,12 @@ export class StatementOperation implements Operation {
     if (unreadable !== undefined) {
       return this.finish(Result.fail(statementError(unreadable, unreadable.message, this.#operation, { sent: true })))
     }
+    const { command, oid, rowCount } = commandOf(this.#tag)
     this.finish(
       Result.succeed({
-        ...commandOf(this.#tag),
+        command,
+        rowCount,
+        oid,
         fields: this.#description?.fields ?? noFields,
         rows: this.#rows,
         truncated: this.#truncated

@@ -109,8 +109,12 @@ export class Wire {
   #heardAt = 0
   #watchdog: NodeJS.Timeout | undefined
 
+  /** Milliseconds without a word from the server, with statements on the wire, after which the session is destroyed. */
+  silence: number | undefined
+
   constructor(config: ResolvedConfig, started: Started) {
     this.config = config
+    this.silence = config.silence
     this.started = started
     this.shared = sharedOf(config)
     this.statements = new StatementCache(config.preparedStatements)
@@ -258,7 +262,7 @@ export class Wire {
   }
 
   readonly #onData = (chunk: Uint8Array): void => {
-    if (this.config.silence !== undefined) this.#heardAt = performance.now()
+    if (this.silence !== undefined) this.#heardAt = performance.now()
     try {
       this.#parser.pushEach(chunk, this.#dispatch)
     } catch (cause) {
@@ -423,7 +427,7 @@ export class Wire {
   }
 
   #watch(): void {
-    const silence = this.config.silence
+    const silence = this.silence
     if (silence === undefined) return
     this.#heardAt = performance.now()
     if (this.#watchdog !== undefined) return
