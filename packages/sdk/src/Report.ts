@@ -61,7 +61,8 @@ export interface Report<
   out Row extends Schema.Top,
   out Error extends Schema.Top,
   out Requires,
-  out RoleId = unknown
+  out RoleId = unknown,
+  out Unhandled extends Schema.Top = Error
 > extends Pipeable {
   readonly [TypeId]: typeof TypeId
   readonly "~Error": Error
@@ -93,12 +94,17 @@ export interface Report<
   /**
    * The rows in chunks, with backpressure to the socket, on one session. The deadline holds for the first rows and for
    * each chunk that is asked for. `onEnd` is told at the end, when nothing failed, whether `maxRows` cut it.
+   *
+   * Rows that were given cannot be replaced: a stream has no fallback, and its type says so.
    */
   stream<R2 = never>(
     params: Params["~type.make.in"],
     onEnd?: (info: StreamInfo) => Effect.Effect<void, never, R2>
-  ): Stream.Stream<Row["Type"], Error["Type"], Requires | Params["EncodingServices"] | Row["DecodingServices"] | R2>
-  annotate<I, S>(key: Context.Key<I, S>, value: NoInfer<S>): Report<Name, Params, Row, Error, Requires, RoleId>
+  ): Stream.Stream<Row["Type"], Unhandled["Type"], Requires | Params["EncodingServices"] | Row["DecodingServices"] | R2>
+  annotate<I, S>(
+    key: Context.Key<I, S>,
+    value: NoInfer<S>
+  ): Report<Name, Params, Row, Error, Requires, RoleId, Unhandled>
 }
 
 /** Any report, for code that handles many. */
@@ -188,7 +194,8 @@ export const make = <
   Declaration.ToSchema<Row>,
   Declaration.AfterFallback<Declaration.Failures<Breaker, Bulkhead, RateLimit, Shed, Write>, Handled>,
   RoleId | QueryR | Declaration.RetryServices<Retry> | Handled[keyof Handled],
-  RoleId
+  RoleId,
+  Declaration.Failures<Breaker, Bulkhead, RateLimit, Shed, Write>
 > => {
   const declared = Declared.make(name, options)
   const call = Pipeline.make(declared)

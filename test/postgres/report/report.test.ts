@@ -315,6 +315,59 @@ postgres(layerFleet())("Effect's own clients over a role", (it) => {
     })
   )
 
+  it.effect(
+    "on the session that a report has just read with, whoever may write can: statements, transactions, reports",
+    () =>
+      Effect.gen(function* () {
+        const { query, url } = yield* TestDatabase
+        yield* query("create table written (id int)")
+        const declared = {
+          database: primary,
+          params: {},
+          row: { id: Schema.Int },
+          query: (sql: SqlClient.SqlClient) => sql`insert into written values (0) returning id`,
+          deadline: "5 seconds"
+        } as const
+        const reads = Report.make("reads", {
+          ...declared,
+          query: (sql) => sql`select count(*)::int as id from written`
+        })
+        const sneaky = Report.make("sneaky", declared)
+        const writes = Report.make("writes", { ...declared, writes: "once" })
+        const refusedAgain = Effect.gen(function* () {
+          assert.strictEqual((yield* failsWith(sneaky.run({}), "QueryFailed")).sqlState, "25006")
+          yield* reads.run({})
+        })
+        yield* Effect.gen(function* () {
+          const { sql } = yield* primary
+          yield* refusedAgain
+          yield* sql`insert into written values (1)`
+          yield* refusedAgain
+          yield* sql.withTransaction(
+            Effect.andThen(sql`insert into written values (2)`, sql`insert into written values (3)`)
+          )
+          yield* refusedAgain
+          // A savepoint is the first that the server hears of this transaction.
+          yield* sql.withTransaction(sql.withTransaction(sql`insert into written values (4)`))
+          yield* refusedAgain
+          yield* writes.run({})
+          yield* refusedAgain
+          yield* Stream.runDrain(writes.stream({}))
+          yield* refusedAgain
+          const pids =
+            yield* sql`select pg_backend_pid() as pid, current_setting('default_transaction_read_only') as guarded`
+          assert.deepInclude(pids[0], { guarded: "off" })
+        }).pipe(
+          Effect.provide(Layer.fresh(Fleet.layerRole("primary", at(url, { maxConnections: 1 }))), { local: true })
+        )
+        const rows = yield* query("select id from written order by id")
+        assert.deepStrictEqual(
+          rows.map(({ id }) => id),
+          [0, 0, 1, 2, 3, 4]
+        )
+      })
+  )
+
   it.effect("LISTEN hears what NOTIFY says over the same role", () =>
     Effect.scoped(
       Effect.gen(function* () {

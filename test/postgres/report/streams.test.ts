@@ -192,6 +192,25 @@ postgres(layerFleet({ maxConnections: 2 }))("a report as a stream", (it) => {
     })
   )
 
+  it.effect("a fallback is for run: a stream tells the error, and its type says so", () =>
+    Effect.gen(function* () {
+      const broken = Report.make("broken", {
+        ...declared,
+        query: (sql) => sql`select nothing`,
+        deadline: "5 seconds",
+        fallback: { QueryFailed: () => Effect.succeed([{ n: 0, text: "" }]) }
+      })
+      assert.lengthOf(yield* broken.run({ upTo: 1 }), 1)
+      assert.strictEqual(
+        (yield* failsWith(Stream.runDrain(broken.stream({ upTo: 1 })), "QueryFailed")).sqlState,
+        "42703"
+      )
+      // @ts-expect-error what the fallback handles cannot come out of run
+      const never = failsWith(broken.run({ upTo: 1 }), "QueryFailed")
+      assert.isDefined(never)
+    })
+  )
+
   it.effect("a report that reads cannot write as a stream either", () =>
     Effect.gen(function* () {
       yield* (yield* TestDatabase).query("create table if not exists untouched (n int)")

@@ -46,6 +46,7 @@ export class Session implements Poolable {
   readonly id: number = ++ids
   readonly #wire: Wire
   #drains: Array<(ok: boolean) => void> | undefined
+  #kept = false
 
   constructor(wire: Wire) {
     this.#wire = wire
@@ -126,7 +127,10 @@ export class Session implements Poolable {
         resume(Result.isSuccess(result) ? Effect.succeed(result.success) : Effect.fail(result.failure))
       })
       wire.submit(operation)
-      return Effect.sync(() => wire.abandon(operation))
+      return Effect.sync(() => {
+        wire.abandon(operation)
+        if (this.#kept) this.drainUnsafe(() => {})
+      })
     })
   }
 
@@ -340,6 +344,14 @@ export class Session implements Poolable {
   share(shared: boolean, silence?: number): void {
     this.#wire.onAlone = shared ? () => this.drainUnsafe(() => {}) : undefined
     this.#wire.silence = (shared ? silence : undefined) ?? this.#wire.config.silence
+  }
+
+  /**
+   * For a session that one caller keeps for several statements: one that was left is cancelled at once, because its
+   * caller's next one waits behind it. In a transaction the server then wants a ROLLBACK, to a savepoint or of it all.
+   */
+  keep(kept: boolean): void {
+    this.#kept = kept
   }
 
   /** Asks the server to stop whatever this session runs. Its caller gets 57014 with `cancelledBy: "us"`. Bounded, never fails. */

@@ -159,7 +159,15 @@ export const make = <E>(
       SqlClient.TransactionConnection,
       SqlClient.TransactionConnection.Service
     >(`@sluice/sdk/SqlClients/Transaction/${clients++}`)
-    const acquirer = Effect.map(Effect.mapError(leaser.acquire, acquireError), connection)
+    const acquirer = Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(restore(Effect.mapError(leaser.acquire, acquireError)), (session) => {
+        session.keep(true)
+        return Effect.as(
+          Effect.addFinalizer(() => Effect.sync(() => session.keep(false))),
+          connection(session)
+        )
+      })
+    )
     const current = Effect.map(
       Effect.serviceOption(transactionService),
       Option.map(([own]) => own as SessionConnection)

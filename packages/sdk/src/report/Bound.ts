@@ -3,7 +3,6 @@
  */
 import * as Effect from "effect/Effect"
 import { isSqlError } from "effect/sql/SqlError"
-import type * as Statement from "effect/sql/Statement"
 import type { RoleService } from "../Database.ts"
 import * as PgFailure from "../PgFailure.ts"
 import * as Deadline from "../policy/Deadline.ts"
@@ -13,6 +12,7 @@ import type { Declared } from "./Declared.ts"
 import { fromSqlError, lastError } from "./Failure.ts"
 import * as ParamsCodec from "./ParamsCodec.ts"
 import * as Policies from "./Policies.ts"
+import * as Template from "./Template.ts"
 
 export interface Bound {
   readonly declared: Declared
@@ -43,11 +43,13 @@ export const binder = (declared: Declared): ((role: RoleService) => Effect.Effec
 
 /** The statement is built once a call, before a session is asked for. */
 export const compile = ({ declared, role }: Bound, params: unknown): Effect.Effect<Compiled, never, any> => {
-  const built = declared.query(role.sql, params)
-  return "compile" in built ? Effect.succeed(compiled(built)) : Effect.map(built, compiled)
+  const built: unknown = declared.query(Template.remember(role.sql), params)
+  return Template.isCompilable(built)
+    ? Effect.succeed(compiled(built))
+    : Effect.map(built as Effect.Effect<Template.Compilable>, compiled)
 }
 
-const compiled = (statement: Statement.Statement<any>): Compiled => {
+const compiled = (statement: Template.Compilable): Compiled => {
   const [sql, params] = statement.compile()
   return { sql, params: ParamsCodec.toDriver(params) }
 }

@@ -4,7 +4,7 @@
 import type { SqlError } from "effect/sql/SqlError"
 import { problemOf } from "../internal/problems.ts"
 import type * as PgFailure from "../PgFailure.ts"
-import { DatabaseUnavailable, type LastError, OutcomeUnknown, QueryFailed } from "../ReportError.ts"
+import { DatabaseUnavailable, type LastError, OutcomeUnknown, QueryFailed, RowDecodeError } from "../ReportError.ts"
 
 const originals = new WeakMap<object, SqlError>()
 
@@ -35,6 +35,12 @@ const unavailable: Partial<Record<PgFailure.FailureClass, DatabaseUnavailable["r
   Authentication: "authentication"
 }
 
+/** The session could not read a column. It was asked for nothing else: the server has done its work. */
+const unreadableOf = (error: SqlError): { readonly column: string; readonly row?: number } | undefined => {
+  const cause = error.reason.cause instanceof Error ? error.reason.cause.cause : undefined
+  return cause instanceof Error && "typeOid" in cause && "column" in cause ? (cause as never) : undefined
+}
+
 /** What a failed statement means to the caller of a report that may (`writes`) or may not change data. */
 export const fromSqlError = (
   report: string,
@@ -42,7 +48,18 @@ export const fromSqlError = (
   error: SqlError,
   failure: PgFailure.PgFailure,
   writes: boolean
-): QueryFailed | DatabaseUnavailable | OutcomeUnknown => {
+): QueryFailed | DatabaseUnavailable | OutcomeUnknown | RowDecodeError => {
+  const unreadable = unreadableOf(error)
+  if (unreadable !== undefined) {
+    const told = new RowDecodeError({
+      report,
+      row: unreadable.row ?? 0,
+      field: unreadable.column,
+      problem: "the value does not fit into JavaScript's type for it; cast the column, to text at the least"
+    })
+    originals.set(told, error)
+    return told
+  }
   const reason = unavailable[failure.class]
   const told =
     writes && failure.outcome === "unknown"

@@ -5,9 +5,17 @@ import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as Scope from "effect/Scope"
 import * as Telemetry from "../Telemetry.ts"
 
-export const make = (report: string): (<A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>) => {
+export interface Meter {
+  readonly measure: <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  /** From now until the scope closes. */
+  readonly measureScope: Effect.Effect<void, never, Scope.Scope>
+}
+
+export const make = (report: string): Meter => {
   const outcomes = new Map<string, ReturnType<typeof Telemetry.duration>>()
   const record = (outcome: string, millis: number, context: Context.Context<never>): void => {
     let metric = outcomes.get(outcome)
@@ -20,16 +28,26 @@ export const make = (report: string): (<A, E, R>(self: Effect.Effect<A, E, R>) =
     }
     metric.updateUnsafe(millis / 1000, context)
   }
-  return (self) =>
-    Effect.withFiber((fiber) => {
-      if (!fiber.getRef(Telemetry.Enabled)) return self
-      const clock = fiber.getRef(Clock.Clock)
-      const begin = clock.currentTimeMillisUnsafe()
-      return Effect.onExit(self, (exit) => {
-        record(outcomeOf(exit), clock.currentTimeMillisUnsafe() - begin, fiber.context)
-        return Effect.void
-      })
-    })
+  /** Begins; gives what ends it. */
+  const begin = (
+    fiber: Fiber.Fiber<unknown, unknown>
+  ): ((exit: Exit.Exit<unknown, unknown>) => Effect.Effect<void>) => {
+    const clock = fiber.getRef(Clock.Clock)
+    const at = clock.currentTimeMillisUnsafe()
+    return (exit) => {
+      record(outcomeOf(exit), clock.currentTimeMillisUnsafe() - at, fiber.context)
+      return Effect.void
+    }
+  }
+  return {
+    measure: (self) =>
+      Effect.withFiber((fiber) => (fiber.getRef(Telemetry.Enabled) ? Effect.onExit(self, begin(fiber)) : self)),
+    measureScope: Effect.withFiber((fiber) =>
+      fiber.getRef(Telemetry.Enabled)
+        ? Effect.flatMap(Effect.scope, (scope) => Scope.addFinalizerExit(scope, begin(fiber)))
+        : Effect.void
+    )
+  }
 }
 
 const outcomeOf = (exit: Exit.Exit<unknown, unknown>): string => {

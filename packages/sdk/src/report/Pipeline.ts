@@ -14,7 +14,6 @@ import * as Caller from "../policy/Caller.ts"
 import * as Deadline from "../policy/Deadline.ts"
 import * as FaultInjection from "../policy/FaultInjection.ts"
 import type { ReportResult, Source } from "../ReportResult.ts"
-import * as Telemetry from "../Telemetry.ts"
 import type { Node } from "../topology/Node.ts"
 import {
   begin,
@@ -33,6 +32,7 @@ import * as Meter from "./Meter.ts"
 import * as ParamsCodec from "./ParamsCodec.ts"
 import type * as Policies from "./Policies.ts"
 import * as RowCodec from "./RowCodec.ts"
+import * as Spans from "./Spans.ts"
 
 type Result = ReportResult<any>
 
@@ -41,13 +41,8 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Res
   const encode = ParamsCodec.make(name, declared.params)
   const decode = RowCodec.make(name, declared.row)
   const bind = binder(declared)
-  const measure = Meter.make(name)
-  const span = Effect.withSpan(
-    Telemetry.callSpan(name),
-    { attributes: { [Telemetry.attributes.report]: name, [Telemetry.attributes.lane]: lane } },
-    { captureStackTrace: false }
-  )
-  const attemptSpan = Effect.withSpan(Telemetry.attemptSpan(name), undefined, { captureStackTrace: false })
+  const { measure } = Meter.make(name)
+  const spans = Spans.make(declared)
   const request = { lane, name, priority }
   const onBehalf = caller(priority)
   // A write has its session to itself: a lost session must not take somebody else's write with it.
@@ -56,7 +51,7 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Res
 
   const call = (input: unknown): Effect.Effect<Result, any, any> => {
     const answered = fallback === undefined ? live(input) : Effect.catch(live(input), fallen)
-    return span(measure(onBehalf(answered)))
+    return spans.call(measure(onBehalf(answered)))
   }
 
   const live = (input: unknown): Effect.Effect<Result, any, any> =>
@@ -97,7 +92,7 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Res
     call: Call,
     source: Source
   ): Effect.Effect<Result, Policies.AttemptError, any> =>
-    attemptSpan(
+    spans.attempt(bound)(
       bound.role.route.attempt(call, (node, until) => {
         const { breaker, bulkhead } = bound.policies
         const admitted = (begun: () => void) => {

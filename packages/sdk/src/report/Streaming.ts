@@ -22,8 +22,10 @@ import type { Node } from "../topology/Node.ts"
 import type { StreamInfo } from "../ReportResult.ts"
 import { begin, binder, type Bound, type Call, compile, type Compiled, noteDoubt, tell, tellLate } from "./Bound.ts"
 import type { Declared } from "./Declared.ts"
+import * as Meter from "./Meter.ts"
 import * as ParamsCodec from "./ParamsCodec.ts"
 import * as RowCodec from "./RowCodec.ts"
+import * as Spans from "./Spans.ts"
 
 /** A chunk of rows; `undefined`: there are no more. */
 type Next = Effect.Effect<ReadonlyArray<any> | undefined, any, any>
@@ -49,30 +51,35 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
   const encode = ParamsCodec.make(name, declared.params)
   const decode = RowCodec.make(name, declared.row)
   const bind = binder(declared)
+  const { measureScope } = Meter.make(name)
+  const spans = Spans.make(declared)
   const request = { lane, name, priority }
   // A stream lasts as long as its consumer likes: chunks have a deadline, the statement has none that a server may hold.
   const statementOptions = { timeout: longestMillis, readOnly: declared.writes === undefined }
 
   const stream = (input: unknown, onEnd?: OnEnd): Stream.Stream<any, any, any> =>
-    Stream.unwrap(
-      Effect.gen(function* () {
-        const params = yield* encode(input)
-        const bound = yield* bind(yield* declared.database)
-        const scope = yield* Effect.scope
-        const call = begin(name)
-        const opening = Effect.flatMap(compile(bound, params), (statement) => {
-          const { rateLimit, retry, shed } = bound.policies
-          const once = () => {
-            const open = attempt(bound, statement, scope, call)
-            return declared.writes === undefined ? open : Effect.tapError(open, noteDoubt(bound, call))
-          }
-          const attempts = retry === undefined ? once() : retry.run(once)
-          const kept = shed === undefined ? attempts : shed.run(attempts)
-          return rateLimit === undefined ? kept : rateLimit.run(kept)
+    spans.stream(
+      Stream.unwrap(
+        Effect.gen(function* () {
+          yield* measureScope
+          const params = yield* encode(input)
+          const bound = yield* bind(yield* declared.database)
+          const scope = yield* Effect.scope
+          const call = begin(name)
+          const opening = Effect.flatMap(compile(bound, params), (statement) => {
+            const { rateLimit, retry, shed } = bound.policies
+            const once = () => {
+              const open = attempt(bound, statement, scope, call)
+              return declared.writes === undefined ? open : Effect.tapError(open, noteDoubt(bound, call))
+            }
+            const attempts = retry === undefined ? once() : retry.run(once)
+            const kept = shed === undefined ? attempts : shed.run(attempts)
+            return rateLimit === undefined ? kept : rateLimit.run(kept)
+          })
+          const opened = yield* within(bound, opening, call)
+          return rowsOf(bound, opened, onEnd)
         })
-        const opened = yield* within(bound, opening, call)
-        return rowsOf(bound, opened, onEnd)
-      })
+      )
     )
 
   /** What is told of a failure is the same in every phase of the stream. */
@@ -111,10 +118,12 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
           Effect.onExit((exit) => (Exit.isSuccess(exit) ? Effect.void : Scope.close(own, exit)))
         )
       )
-    return bound.role.route.attempt(call, (node, until) =>
-      breaker === undefined
-        ? open(node, until, nobody)
-        : breaker.protect((asked) => open(node, until, asked), node.name)
+    return spans.attempt(bound)(
+      bound.role.route.attempt(call, (node, until) =>
+        breaker === undefined
+          ? open(node, until, nobody)
+          : breaker.protect((asked) => open(node, until, asked), node.name)
+      )
     )
   }
 

@@ -44,6 +44,8 @@ export interface Description {
 export class ColumnError extends Error {
   readonly column: string
   readonly typeOid: number
+  /** The row, from 0, once it is known. */
+  row: number | undefined
   constructor(column: string, typeOid: number, problem: string, options?: ErrorOptions) {
     super(`Column "${column}" (type ${typeName(typeOid)}): ${problem}`, options)
     this.column = column

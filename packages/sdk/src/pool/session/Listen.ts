@@ -7,6 +7,7 @@ import * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Session } from "../Session.ts"
 import { statementError } from "./Facts.ts"
+import { StatementOperation } from "./StatementOperation.ts"
 import type { Wire } from "./Wire.ts"
 
 export interface Notification {
@@ -49,10 +50,10 @@ export const listen = (
         listeners.delete(listener)
         if (listeners.size > 0 || session.dead !== undefined) return Queue.shutdown(queue)
         wire.listeners.delete(channel)
-        return Effect.andThen(
-          Effect.ignore(session.control([`UNLISTEN ${quote(channel)}`], "listen")),
-          Queue.shutdown(queue)
-        )
+        // Nobody waits for it: whoever leaves may be leaving a server that is silent.
+        const unlisten = { noRows: true, operation: "listen" }
+        wire.submit(new StatementOperation(wire, `UNLISTEN ${quote(channel)}`, [], unlisten, () => {}))
+        return Queue.shutdown(queue)
       })
     )
     yield* session.query(`LISTEN ${quote(channel)}`, [], { noRows: true, operation: "listen" })

@@ -18,8 +18,8 @@ export const changed = {
 export const stateChangeOf = (tag: string): number => {
   switch (tag.charCodeAt(0)) {
     case 67: // C
-      // The tag does not say whether a table is temporary.
-      return tag.startsWith("CREATE") || tag === "SELECT INTO" ? changed.temporary : 0
+      // The tag does not say whether a table is temporary, nor what a procedure has done.
+      return tag.startsWith("CREATE") ? changed.temporary : tag === "CALL" ? changed.settings : 0
     case 68: // D
       return tag.startsWith("DECLARE") ? changed.cursors : tag === "DO" ? changed.settings : 0
     case 76: // L
@@ -37,7 +37,9 @@ export const stateChangeOf = (tag: string): number => {
 
 const advisoryLock = /pg_(?:try_)?advisory_lock/i
 const setConfig = /set_config|set_limit/i
-const intoTemporary = /into\s+temp/i
+// Made from a query, it has the query's tag.
+const intoTemporary =
+  /\bcreate\b[^]{0,200}?\b(?:temp|temporary|pg_temp)\b|\binto\s+(?:local\s+)?(?:temp|temporary)\s|\binto\s+pg_temp\b/i
 
 /** What calls inside of a SELECT may change. Looked at once for each statement that a session prepares. */
 export const stateChangeIn = (sql: string): number =>

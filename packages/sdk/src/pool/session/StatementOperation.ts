@@ -64,7 +64,8 @@ export interface StatementOptions {
 }
 
 const noFields: ReadonlyArray<Field> = []
-const transactionEnd = /^\s*(?:commit|end|prepare\s+transaction)\b/i
+// Behind a comment the word alone is enough: too careful is fine.
+const transactionEnd = /^\s*(?:(?:;|--|\/\*)[^]*?\b)?(?:commit|end|prepare\s+transaction)\b/i
 
 interface Command {
   readonly command: string
@@ -130,8 +131,11 @@ export class StatementOperation implements Operation {
   #unreadable: ColumnError | undefined
   #tag = ""
   #rows: Array<unknown> = []
+  #count = 0
   #truncated = false
   #stale = false
+  /** The formats were asked for by what another session was told of the columns. */
+  #guessed = false
 
   constructor(
     wire: Wire,
@@ -202,6 +206,7 @@ export class StatementOperation implements Operation {
         return this.#unnamedFrame(types, prefix)
       }
       // Its Parse is on the wire, ahead of this. Should it fail, the name is not there, and that is seen to.
+      this.#guessed = true
       const bound = this.#bind(prepared.name, known)
       this.#expect(undefined)
       return this.#with(prefix, [bound, frames.describeExecuteSync])
@@ -212,6 +217,7 @@ export class StatementOperation implements Operation {
       rest = [parse, PgProtocol.encodeDescribe({ target: "statement", name: prepared.name }), frames.sync]
       this.#describing = true
     } else {
+      this.#guessed = true
       rest = [parse, this.#bind(prepared.name, known), frames.describeExecuteSync]
       this.#expect(undefined)
     }
@@ -229,6 +235,7 @@ export class StatementOperation implements Operation {
       this.#describing = true
       return this.#with(prefix, [parse, describeUnnamed, frames.sync])
     }
+    this.#guessed = true
     const bound = this.#bind("", known)
     this.#expect(undefined)
     return this.#with(prefix, [parse, bound, frames.describeExecuteSync])
@@ -250,7 +257,11 @@ export class StatementOperation implements Operation {
     switch (message._tag) {
       case "DataRow": {
         const unreadable = takeFailure()
-        if (unreadable !== undefined) this.#unreadable ??= unreadable
+        if (unreadable !== undefined && this.#unreadable === undefined) {
+          unreadable.row = this.#count
+          this.#unreadable = unreadable
+        }
+        this.#count++
         if (this.abandoned || this.#unreadable !== undefined) return
         const description = this.#description
         if (description === undefined || description === null) return this.wire.desync("Unexpected DataRow")
@@ -284,7 +295,10 @@ export class StatementOperation implements Operation {
         return this.#describedNothing()
       case "ErrorResponse": {
         const code = message.fields.code
-        this.#stale = !this.#parsing && this.#prepared !== undefined && (code === "26000" || code === "0A000")
+        this.#stale =
+          (!this.#parsing && this.#prepared !== undefined && (code === "26000" || isStalePlan(message.fields))) ||
+          // The statement has another number of columns by now. Bind was refused, so nothing has run.
+          (this.#guessed && code === "08P01")
         this.#failure = serverError(message.fields, this.#operation, {
           sent: true,
           ...(this.#prepared !== undefined && { prepared: !this.#parsing }),
@@ -343,7 +357,11 @@ export class StatementOperation implements Operation {
     if (this.abandoned) return
     const unreadable = this.#unreadable
     if (unreadable !== undefined) {
-      return this.finish(Result.fail(statementError(unreadable, unreadable.message, this.#operation, { sent: true })))
+      // The server has done it all the same, for good if nothing can take it back.
+      const answered = this.wire.status === "idle"
+      return this.finish(
+        Result.fail(statementError(unreadable, unreadable.message, this.#operation, { sent: true, answered }))
+      )
     }
     const { command, oid, rowCount } = commandOf(this.#tag)
     this.finish(
@@ -366,14 +384,15 @@ export class StatementOperation implements Operation {
 
   #failed(failure: SqlError): void {
     if (this.#stale) {
-      // The server has lost the name, or the plan behind it has other columns now: prepare it again. Inside of a
-      // transaction the error has already spoiled everything, and has to be seen.
-      this.wire.statements.forget(this.#prepared!)
+      // The server has lost the name, or the statement has other columns now: prepare it again. Inside of a transaction
+      // the error has already spoiled everything, and has to be seen.
+      if (this.#prepared !== undefined) this.wire.statements.forget(this.#prepared)
       this.wire.shared.descriptions.delete(DescriptionCache.key(this.sql, this.#types!))
       if (this.wire.status === "idle" && !this.abandoned) {
         // Without a name this time: it cannot be lost again.
         this.#named = false
         this.#stale = false
+        this.#guessed = false
         this.#failure = undefined
         this.#unreadable = undefined
         this.#prepared = undefined
@@ -391,6 +410,10 @@ export class StatementOperation implements Operation {
     if (!this.abandoned) this.#onDone(result)
   }
 }
+
+/** The code also says that a feature is missing, which procedures may find out after a COMMIT: only the former is repeated. */
+const isStalePlan = (fields: PgProtocol.ErrorFields): boolean =>
+  fields.code === "0A000" && (fields.routine === undefined || fields.routine === "RevalidateCachedQuery")
 
 const allBinary: ReadonlyArray<0 | 1> = [1]
 const describeUnnamed = Uint8Array.from(PgProtocol.encodeDescribe({ target: "statement", name: "" }))
