@@ -11,6 +11,7 @@ import * as fs from "node:fs"
 import { parseArgs } from "node:util"
 import { describe, table } from "../support/machine.ts"
 import { runMain } from "../support/main.ts"
+import { drillTopology, topologyFaults } from "./faults-topology.ts"
 import { faults } from "./faults.ts"
 import { type DrillResult, zeros } from "./harness.ts"
 import { drill, prepare } from "./run.ts"
@@ -38,8 +39,12 @@ const usage = `npm run drill -- [options]
   --reports DIR    where drill.md and a picture per fault go, default reports
 Exits with 1 when Sluice is not zero in: ${zeros.join(", ")}.`
 
-const chosen = faults.filter(({ name }) => args.only === undefined || args.only.some((only) => name.startsWith(only)))
+const isChosen = ({ name }: { readonly name: string }) =>
+  args.only === undefined || args.only.some((only) => name.startsWith(only))
+const chosen = faults.filter(isChosen)
 const drilled = subjects.filter(({ name }) => args.subject === undefined || args.subject.includes(name))
+// Only Sluice takes a list of servers.
+const chosenClusters = drilled.some(({ name }) => name === "sluice") ? topologyFaults.filter(isChosen) : []
 const seed = args.seed === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(args.seed)
 
 // mulberry32: small, seeded, good enough to choose keys and pauses.
@@ -104,6 +109,19 @@ const program = Effect.gen(function* () {
   const ground = yield* prepare(cluster)
   const results: Array<DrillResult> = []
   fs.mkdirSync(args.reports, { recursive: true })
+  const show = (
+    fault: { readonly name: string; readonly about: string },
+    lines: ReadonlyArray<DrillResult>,
+    panels: ReadonlyArray<Panel>
+  ) => {
+    results.push(...lines)
+    console.log(table([["", ...titles], ...lines.map((result) => [result.subject, ...cells(result)])]))
+    for (const { note, subject } of lines) if (note !== undefined) console.log(`${subject}: ${note}`)
+    console.log("")
+    fs.writeFileSync(`${args.reports}/drill-${fault.name}.svg`, timeline(fault.name, fault.about, panels))
+    fs.writeFileSync(`${args.reports}/drill.md`, markdown(head, results))
+    if (args.json !== undefined) fs.writeFileSync(args.json, `${JSON.stringify(results, null, 2)}\n`)
+  }
   for (const fault of chosen) {
     console.log(`${fault.name}: ${fault.about}`)
     const panels: Array<Panel> = []
@@ -120,13 +138,13 @@ const program = Effect.gen(function* () {
       panels.push(panel)
       lines.push(result)
     }
-    results.push(...lines)
-    console.log(table([["", ...titles], ...lines.map((result) => [result.subject, ...cells(result)])]))
-    for (const { note, subject } of lines) if (note !== undefined) console.log(`${subject}: ${note}`)
-    console.log("")
-    fs.writeFileSync(`${args.reports}/drill-${fault.name}.svg`, timeline(fault.name, fault.about, panels))
-    fs.writeFileSync(`${args.reports}/drill.md`, markdown(head, results))
-    if (args.json !== undefined) fs.writeFileSync(args.json, `${JSON.stringify(results, null, 2)}\n`)
+    show(fault, lines, panels)
+  }
+  for (const fault of chosenClusters) {
+    console.log(`${fault.name}: ${fault.about}`)
+    const settings = { workers: 40, pool: 20, deadline: 1_500, before: 1_500, after: 4_000, random: generator(seed) }
+    const { panel, result } = yield* drillTopology(fault, settings)
+    show(fault, [result], [panel])
   }
   const broken = results.filter((result) => result.subject === "sluice" && zeros.some((field) => result[field] !== 0))
   for (const result of broken) {
@@ -141,8 +159,9 @@ const program = Effect.gen(function* () {
 })
 
 if (args.help === true) console.log(usage)
-else if (args.list === true) console.log(faults.map(({ about, name }) => `${name.padEnd(26)}${about}`).join("\n"))
-else if (chosen.length === 0 || drilled.length === 0) {
+else if (args.list === true)
+  console.log([...faults, ...topologyFaults].map(({ about, name }) => `${name.padEnd(26)}${about}`).join("\n"))
+else if (chosen.length + chosenClusters.length === 0 || drilled.length === 0) {
   console.error("no such fault or subject; --list names the faults")
   process.exitCode = 1
 } else runMain(Effect.scoped(program))

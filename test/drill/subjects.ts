@@ -28,6 +28,20 @@ const answer = <E>(
     : { kind: "declared", ...known }
 }
 
+/** The same for a report: what its errors say is declared. */
+export const answerOf = (report: { readonly errors: ReadonlySet<Schema.Top> }) => {
+  const mayBeApplied = new Set(["OutcomeUnknown", "DeadlineExceeded"])
+  return (exit: Exit.Exit<string, unknown>): Answer =>
+    answer(exit, (error) =>
+      [...report.errors].some((schema) => Schema.is(schema as Schema.Codec<unknown>)(error))
+        ? {
+            error: (error as { readonly _tag: string })._tag,
+            mayBeApplied: mayBeApplied.has((error as { readonly _tag: string })._tag)
+          }
+        : undefined
+    )
+}
+
 class Drill extends Database.Service<Drill>()("drill", { roles: ["main"] }) {}
 
 const reportsOf = (deadline: number) => ({
@@ -72,25 +86,13 @@ export const sluice: Subject = {
     )
     const { nodes } = await runtime.runPromise(Drill.role("main"))
     const { read, write } = reportsOf(deadline)
-    const mayBeApplied = new Set(["OutcomeUnknown", "DeadlineExceeded"])
-    const declared = (report: { readonly errors: ReadonlySet<Schema.Top> }) => (error: unknown) =>
-      [...report.errors].some((schema) => Schema.is(schema as Schema.Codec<unknown>)(error))
-        ? {
-            error: (error as { readonly _tag: string })._tag,
-            mayBeApplied: mayBeApplied.has((error as { readonly _tag: string })._tag)
-          }
-        : undefined
-    const isReadError = declared(read)
-    const isWriteError = declared(write)
     return {
       read: (id) =>
-        runtime
-          .runPromiseExit(Effect.map(read.run({ id }), (rows) => rows[0]?.name ?? "nothing"))
-          .then((exit) => answer(exit, isReadError)),
+        runtime.runPromiseExit(Effect.map(read.run({ id }), (rows) => rows[0]?.name ?? "nothing")).then(answerOf(read)),
       write: (token) =>
         runtime
           .runPromiseExit(Effect.map(write.run({ token }), (rows) => rows[0]?.token ?? "nothing"))
-          .then((exit) => answer(exit, isWriteError)),
+          .then(answerOf(write)),
       held: () =>
         Effect.runPromise(
           Effect.map(

@@ -1,6 +1,6 @@
 /** One primary, two replicas, and what callers see while servers die, freeze, lag and come back. */
 import { assert } from "@effect/vitest"
-import { Database, Report } from "@sluice/sdk"
+import { Database, Health, Report } from "@sluice/sdk"
 import { PgCluster } from "@sluice/sdk/testing"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -9,6 +9,7 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
 import { expectEventually } from "../../support/expectEventually.ts"
 import { ownCluster, postgres } from "../../support/postgres.ts"
 
@@ -44,7 +45,11 @@ const servers = (cluster: PgCluster.Cluster, more?: object) =>
 /** The servers of a cluster as a database, for one test. */
 const withFleet = <A, E, R>(self: Effect.Effect<A, E, R>, more?: object) =>
   Effect.flatMap(PgCluster.PgCluster, (cluster) =>
-    Effect.provide(self, Layer.provide(servers(cluster, more), Logger.layer([])), { local: true })
+    Effect.provide(
+      self,
+      servers(cluster, more).pipe(Layer.provideMerge(Health.layer()), Layer.provide(Logger.layer([]))),
+      { local: true }
+    )
   )
 
 const settled = Effect.gen(function* () {
@@ -125,6 +130,12 @@ postgres(ownCluster({ replicas: 2 }))("servers found by what they are", (it) => 
           const { primary, replicas } = yield* PgCluster.PgCluster
           yield* settled
           const { sql } = yield* Fleet.role("primary")
+          const health = yield* Health.Health
+          const transitions: Array<string> = []
+          yield* Effect.forkChild(
+            Stream.runForEach(health.changes, (change) => Effect.sync(() => transitions.push(Health.format(change)))),
+            { startImmediately: true }
+          )
           let reading = true
           const reads = { ok: 0, failed: [] as Array<string> }
           const readers = yield* Effect.forkChild(
@@ -168,7 +179,22 @@ postgres(ownCluster({ replicas: 2 }))("servers found by what they are", (it) => 
           reading = false
           yield* Fiber.join(readers)
           assert.deepStrictEqual(reads.failed, [])
-        })
+
+          // What Health told: each thing once, in order, and nothing else.
+          const told = (name: string) => transitions.filter((line) => line.includes(name))
+          console.log(transitions.join("\n"))
+          assert.deepStrictEqual(
+            told(`${primary.port}`).map((line) => line.split(" -> ")[1]),
+            ["suspect/unknown", "down/unknown", "fenced/primary"]
+          )
+          assert.deepStrictEqual(told(`${replicas[0]!.port}`), [
+            `node 127.0.0.1:${replicas[0]!.port}: up/replica -> up/primary`
+          ])
+          assert.deepStrictEqual(told(`${replicas[1]!.port}`), [])
+          assert.deepStrictEqual(told("fleet/replica"), [], "the role never stopped serving")
+        }),
+        // A machine that is busy with other tests must not look like a server that is down.
+        { watch: { timeout: "3 seconds" } }
       )
   )
 })

@@ -14,6 +14,7 @@ import type { Resolved } from "../DatabaseOptions.ts"
 import { problemOf } from "../internal/problems.ts"
 import * as PgFailure from "../PgFailure.ts"
 import { DatabaseUnavailable, type InvalidConfiguration, type LastError } from "../ReportError.ts"
+import type { Token } from "./Lsn.ts"
 import * as Look from "./Look.ts"
 import * as Node from "./Node.ts"
 import type * as NodeState from "./NodeState.ts"
@@ -57,6 +58,8 @@ export interface Cluster {
   readonly refresh: Effect.Effect<void>
   /** Evidence from a call: what a statement or a connect failed with, and when it was begun (milliseconds of the Clock). */
   readonly noteFailure: (member: Member, failure: PgFailure.PgFailure, at: number) => void
+  /** Names everything that the primary has committed up to now, for `Route.ReadAfter`. One round trip to the primary. */
+  readonly token: Effect.Effect<Token, DatabaseUnavailable>
   /** Replaces all sessions, under load and without a failed call: after a password or a certificate was changed. */
   readonly rotate: Effect.Effect<void>
 }
@@ -170,7 +173,13 @@ export const make = Effect.fnUntraced(function* (
 
   for (const address of options.hosts) yield* add(address)
   if (watched && options.boot !== "lazy") {
-    yield* refresh
+    const anyUp = Effect.callback<void>((resume) => {
+      const stop = topology.onChange(({ to }) => {
+        if (to === "up") resume(Effect.void)
+      })
+      return Effect.sync(stop)
+    })
+    yield* options.boot === "fill" ? refresh : Effect.raceFirst(refresh, anyUp)
     if (!topology.nodes.some(({ state }) => state.phase === "up")) {
       const lastError = topology.nodes.find(({ state }) => state.lastError !== undefined)?.state.lastError
       return yield* new DatabaseUnavailable({
@@ -201,6 +210,16 @@ export const make = Effect.fnUntraced(function* (
         )
       }),
     refresh,
+    token: Effect.suspend(() => {
+      const primary = topology.primary ?? (topology.nodes.length === 1 ? topology.nodes[0] : undefined)
+      return primary === undefined
+        ? Effect.fail(new DatabaseUnavailable({ pool: name, reason: "unreachable" }))
+        : Effect.mapError(Look.token(primary.member.pool), (error) =>
+            error._tag === "DatabaseUnavailable"
+              ? error
+              : new DatabaseUnavailable({ pool: name, reason: "lost", lastError: lastErrorOf(error, overrides) })
+          )
+    }),
     rotate: Effect.suspend(() =>
       Effect.forEach(topology.nodes, ({ member }) => member.pool.evictAll, { discard: true })
     ),

@@ -216,16 +216,9 @@ export const make = (options: Options = {}): Effect.Effect<Health["Service"], ne
             ? Hysteresis.initial(true, at)
             : Hysteresis.step(before, answer.serves, at, hold)
         entry.served ||= answer.serves
-        if (entry.degraded !== answer.degraded) {
-          tell(
-            "role",
-            source.name,
-            entry.degraded ?? word(entry.state.value),
-            answer.degraded ?? word(entry.state.value)
-          )
-        }
+        const label = (ok: boolean, degraded: string | undefined): string => (ok ? (degraded ?? "ok") : "failing")
+        tell("role", source.name, label(before.value, entry.degraded), label(entry.state.value, answer.degraded))
         entry.degraded = answer.degraded
-        tell("role", source.name, word(before.value), word(entry.state.value))
         if (entry.state.value) serving++
         if (!entry.state.value || answer.degraded !== undefined) wrong = true
         if (isRequired(source)) {

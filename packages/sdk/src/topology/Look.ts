@@ -3,8 +3,9 @@
  *
  * - In recovery or not, and read-only or not, are the server's own words for the transaction at hand.
  * - The timeline of a primary comes from the name of the file it writes to: right after a promotion its checkpoint still
- *   has the old one. A standby has it from its upstream or from what it has replayed. None of this needs a privilege
- *   (`pg_stat_wal_receiver` hides its columns from ordinary users, which costs precision and nothing else).
+ *   has the old one. A standby has it from its upstream; its control file would tell it minutes later. Ordinary users do
+ *   not see that column: with `grant pg_monitor to ...` a replica that follows an old primary is known at once, and not
+ *   only by its lag. Nothing else needs a privilege.
  * - A server that does not know these functions (Aurora's readers, CockroachDB) is asked for less from then on.
  */
 import * as Clock from "effect/Clock"
@@ -23,10 +24,7 @@ select standby as in_recovery,
   case when not standby or pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() then 0
     else extract(epoch from clock_timestamp() - pg_last_xact_replay_timestamp()) * 1000 end::float8 as delay_millis,
   case when standby then exists (select from pg_stat_wal_receiver) end as streaming,
-  case when standby then greatest(
-      (select received_tli from pg_stat_wal_receiver),
-      (select min_recovery_end_timeline from pg_control_recovery()),
-      (select timeline_id from pg_control_checkpoint()))
+  case when standby then (select received_tli from pg_stat_wal_receiver)
     else ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int end as timeline,
   (select system_identifier::text from pg_control_system()) as system_id,
   pg_postmaster_start_time()::text as instance,
@@ -76,3 +74,18 @@ export const make = (pool: SessionPool.SessionPool<Session>) => {
     })
   )
 }
+
+// What is committed is written, unless commits do not wait for that.
+const position = `
+select case when current_setting('synchronous_commit') = 'off' then pg_current_wal_insert_lsn()
+    else pg_current_wal_lsn() end::text as lsn,
+  ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int as timeline`
+
+/** The position behind everything that a primary has committed. */
+export const token = (pool: SessionPool.SessionPool<Session>) =>
+  pool.use({ lane: SessionPool.controlLane, name: "token" }, (session) =>
+    Effect.map(session.query(position), ({ rows }): Lsn.Token => {
+      const row = rows[0] as Readonly<Record<string, unknown>>
+      return { lsn: lsn(row["lsn"]) ?? 0n, timeline: number(row["timeline"]) }
+    })
+  )

@@ -13,6 +13,7 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Context from "effect/Context"
 import type * as Fiber from "effect/Fiber"
 import type { SqlError } from "effect/sql/SqlError"
 import * as PgFailure from "../PgFailure.ts"
@@ -23,6 +24,27 @@ import type { Token } from "./Lsn.ts"
 import * as NodeDetails from "./NodeDetails.ts"
 import * as Router from "./Router.ts"
 
+/**
+ * The write that reports have to see: they read from a replica that has replayed it, wait for one within their deadline, or
+ * go to the primary where the role's `fallback` allows it. For roles with several servers.
+ *
+ * @example
+ * ```ts
+ * yield* sql`insert into trips ${sql.insert(trip)}`
+ * const token = yield* (yield* Fleet.servers).token
+ * yield* trips.run({ vehicle }).pipe(Effect.provideService(Route.ReadAfter, token))
+ * ```
+ */
+export const ReadAfter: Context.Reference<Token | undefined> = Context.Reference("@sluice/sdk/topology/ReadAfter", {
+  defaultValue: (): Token | undefined => undefined
+})
+
+/** The server and the sessions that a group of calls shares (see `Snapshot`). Default: none. */
+export const Current: Context.Reference<{ readonly route: Route; readonly member: Member } | undefined> =
+  Context.Reference("@sluice/sdk/topology/Snapshot", {
+    defaultValue: (): { readonly route: Route; readonly member: Member } | undefined => undefined
+  })
+
 /** One call's way from server to server: made when it begins, changed as it goes on. */
 export interface Call {
   /** What is called, in errors. */
@@ -31,8 +53,8 @@ export interface Call {
   readonly tried: Array<string>
   /** How many milliseconds are left, asked when it matters. Default: no limit. */
   readonly left?: ((fiber: Fiber.Fiber<unknown, unknown>) => number | undefined) | undefined
-  /** It has to see this write. */
-  readonly token?: Token | undefined
+  /** It has to see this write. Default: {@link ReadAfter}. */
+  token?: Token | undefined
   /** Replicas farther behind do not serve it, in milliseconds. Default: as the role says. */
   readonly maxLagMillis?: number | undefined
   /** Conflicts with recovery so far: they recur on a standby, so that the primary is the better choice. */
@@ -193,52 +215,53 @@ export const make = (
   }
 
   const attempt: Route["attempt"] = (call, run) =>
-    only !== undefined
-      ? Effect.suspend(() => {
-          call.tried.push(only.name)
-          return run(only, undefined)
+    Effect.withFiber((fiber) => {
+      const shared = fiber.getRef(Current)
+      const fixed = shared?.route === route ? shared.member : only
+      if (fixed !== undefined) {
+        call.tried.push(fixed.name)
+        return run(fixed, undefined)
+      }
+      const clock = fiber.getRef(Clock.Clock)
+      call.token ??= fiber.getRef(ReadAfter)
+      const step = (more: number): Effect.Effect<any, any, any> => {
+        const left = call.left?.(fiber)
+        const deadline = left === undefined || left === Infinity ? undefined : clock.currentTimeMillisUnsafe() + left
+        return Effect.flatMap(next(call, deadline), (member) => {
+          const now = clock.currentTimeMillisUnsafe()
+          const again = call.tried.includes(member.name)
+          const others = again || more <= 1 ? 1 : Math.min(topology.untried(wantOf(call)), more)
+          call.tried.push(member.name)
+          const until = deadline === undefined || others <= 1 ? deadline : now + Router.budget(deadline - now, others)
+          return Effect.onExit(Effect.andThen(member.warm, run(member, until)), (exit) => {
+            // Whoever had to leave after a while may have been talking to a server that is frozen.
+            if (Exit.isSuccess(exit)) return Effect.void
+            if (!Cause.hasInterruptsOnly(exit.cause)) note(call, member, Cause.squash(exit.cause), now)
+            else if (clock.currentTimeMillisUnsafe() - now >= suspectMillis) member.probe?.trigger()
+            return Effect.void
+          }).pipe(
+            Effect.catch((error) =>
+              more > 1 && isNotSent(error) && isElsewhere(call, member) ? step(more - 1) : Effect.fail(error)
+            )
+          )
         })
-      : Effect.withFiber((fiber) => {
-          const clock = fiber.getRef(Clock.Clock)
-          const step = (more: number): Effect.Effect<any, any, any> => {
-            const left = call.left?.(fiber)
-            const deadline =
-              left === undefined || left === Infinity ? undefined : clock.currentTimeMillisUnsafe() + left
-            return Effect.flatMap(next(call, deadline), (member) => {
-              const now = clock.currentTimeMillisUnsafe()
-              const again = call.tried.includes(member.name)
-              const others = again || more <= 1 ? 1 : Math.min(topology.untried(wantOf(call)), more)
-              call.tried.push(member.name)
-              const until =
-                deadline === undefined || others <= 1 ? deadline : now + Router.budget(deadline - now, others)
-              return Effect.onExit(Effect.andThen(member.warm, run(member, until)), (exit) => {
-                // Whoever had to leave after a while may have been talking to a server that is frozen.
-                if (Exit.isSuccess(exit)) return Effect.void
-                if (!Cause.hasInterruptsOnly(exit.cause)) note(call, member, Cause.squash(exit.cause), now)
-                else if (clock.currentTimeMillisUnsafe() - now >= suspectMillis) member.probe?.trigger()
-                return Effect.void
-              }).pipe(
-                Effect.catch((error) =>
-                  more > 1 && isNotSent(error) && isElsewhere(call, member) ? step(more - 1) : Effect.fail(error)
-                )
-              )
-            })
-          }
-          return step(topology.nodes.length)
-        })
+      }
+      return step(topology.nodes.length)
+    })
 
   const source: RoleSource = {
     name,
     ask: () => {
       const one = only
       if (one !== undefined) return { serves: one.canServeNow() || one.outstanding() > 0 }
-      const picked = topology.pick(want)
-      const fallen = picked !== undefined && want.role === "replica" && picked.standing.role === "primary"
-      return { serves: picked !== undefined, degraded: fallen ? "served by the primary" : undefined }
+      if (!topology.serves(want)) return { serves: false }
+      const { fallback, ...asked } = want
+      return { serves: true, degraded: topology.serves(asked) ? undefined : `served by the ${fallback}` }
     },
     nodes: () => topology.nodes.map(NodeDetails.of),
     onChange: (listener) => topology.onChange(listener)
   }
 
-  return { name, cluster, want, nodes, only, next, attempt, source }
+  const route: Route = { name, cluster, want, nodes, only, next, attempt, source }
+  return route
 }

@@ -68,6 +68,7 @@ export class Topology<M extends Member> {
   readonly thresholds: NodeState.Thresholds
   private readonly entries = new Map<string, NodeEntry<M>>()
   private list: ReadonlyArray<NodeEntry<M>> = []
+  private readonly noted: Array<Change> = []
   private memory: Standing.Memory = Standing.empty
   private readonly pubsub: PubSub.PubSub<Change>
   private readonly listeners = new Set<(change: Change) => void>()
@@ -104,7 +105,8 @@ export class Topology<M extends Member> {
     const now = this.now()
     this.entries.set(member.name, new NodeEntry(member, now))
     this.list = [...this.entries.values()]
-    this.tell({ at: now, node: member.name, kind: "added", from: "absent", to: "unknown", lastError: undefined })
+    this.noted.push({ at: now, node: member.name, kind: "added", from: "absent", to: "unknown", lastError: undefined })
+    this.tell()
   }
 
   /** No new work for it from now on. */
@@ -112,7 +114,7 @@ export class Topology<M extends Member> {
     const entry = this.entries.get(name)
     if (entry === undefined || entry.draining) return
     entry.draining = true
-    this.tell({
+    this.noted.push({
       at: this.now(),
       node: name,
       kind: "draining",
@@ -120,6 +122,7 @@ export class Topology<M extends Member> {
       to: "draining",
       lastError: undefined
     })
+    this.tell()
   }
 
   remove(name: string): void {
@@ -128,7 +131,14 @@ export class Topology<M extends Member> {
     this.entries.delete(name)
     this.list = [...this.entries.values()]
     const now = this.now()
-    this.tell({ at: now, node: name, kind: "removed", from: entry.state.phase, to: "absent", lastError: undefined })
+    this.noted.push({
+      at: now,
+      node: name,
+      kind: "removed",
+      from: entry.state.phase,
+      to: "absent",
+      lastError: undefined
+    })
     this.judge(now)
   }
 
@@ -154,6 +164,11 @@ export class Topology<M extends Member> {
 
   choose(want: Router.Want): Router.Choice<View<M>> {
     return Router.choose<View<M>>(this.list, want, this.now(), this.thresholds, this.random)
+  }
+
+  /** Whether any node fits, busy or not. */
+  serves(want: Router.Want): boolean {
+    return this.list.some(({ name }) => this.fits(name, want))
   }
 
   fits(name: string, want: Router.Want): boolean {
@@ -186,7 +201,7 @@ export class Topology<M extends Member> {
     entry.state = after
     if (before.phase !== after.phase) {
       const lastError = after.failures > 0 || after.phase === "suspect" ? after.lastError : undefined
-      this.tell({ at: now, node: name, kind: "phase", from: before.phase, to: after.phase, lastError })
+      this.noted.push({ at: now, node: name, kind: "phase", from: before.phase, to: after.phase, lastError })
     }
     this.judge(now)
   }
@@ -201,17 +216,22 @@ export class Topology<M extends Member> {
       entry.standing = after
       const change = { at: now, node: entry.name, lastError: undefined }
       if (before.role !== after.role)
-        this.tell({ ...change, kind: "role", from: shown(before.role), to: shown(after.role) })
+        this.noted.push({ ...change, kind: "role", from: shown(before.role), to: shown(after.role) })
       if (before.fenced?.reason !== after.fenced?.reason) {
         const from = before.fenced?.reason ?? "in use"
-        this.tell({ ...change, kind: "fenced", from, to: after.fenced?.reason ?? "in use" })
+        this.noted.push({ ...change, kind: "fenced", from, to: after.fenced?.reason ?? "in use" })
       }
     }
+    this.tell()
   }
 
-  private tell(change: Change): void {
-    for (const listener of this.listeners) listener(change)
-    PubSub.publishUnsafe(this.pubsub, change)
+  /** Tells what was noted, once all of it is true: nobody sees a node between two states. */
+  private tell(): void {
+    const changes = this.noted.splice(0)
+    for (const change of changes) {
+      for (const listener of this.listeners) listener(change)
+      PubSub.publishUnsafe(this.pubsub, change)
+    }
   }
 }
 
