@@ -110,6 +110,10 @@ export const printFailover = Effect.fnUntraced(function* (cluster: PgCluster.Clu
   yield* Console.log(
     "\nThe primary dies - Ten callers go on while it is killed and the replica is promoted; Sluice is not told\n"
   )
+  yield* Console.log(
+    "  The role replica says fallback: primary, so that its reports go on where the only replica is promoted.\n" +
+      "  The servers replicate synchronously: a position is acknowledged when both have it.\n"
+  )
   for (const report of [recorded, record]) yield* Console.log(`${declaration(report)}\n`)
   const since = period.to
   const sql = yield* SqlClient.SqlClient
@@ -142,7 +146,7 @@ export const printFailover = Effect.fnUntraced(function* (cluster: PgCluster.Clu
     record: account("record a position, primary")
   }
   const written: Array<Written> = []
-  let running = true
+  const load = { goesOn: true }
 
   const write = Effect.fnUntraced(function* (caller: number, turn: number) {
     const from = vehicleOf(caller)
@@ -163,7 +167,7 @@ export const printFailover = Effect.fnUntraced(function* (cluster: PgCluster.Clu
   const callers = <R>(number: number, call: (caller: number, turn: number) => Effect.Effect<unknown, never, R>) =>
     Array.from({ length: number }, (_, caller) =>
       Effect.gen(function* () {
-        for (let turn = 0; running; turn++) {
+        for (let turn = 0; load.goesOn; turn++) {
           yield* call(caller, turn)
           yield* Effect.sleep("10 millis")
         }
@@ -197,7 +201,7 @@ export const printFailover = Effect.fnUntraced(function* (cluster: PgCluster.Clu
     yield* eventually(Effect.sync(() => accounts.record.answered > answered))
     yield* say("a position is recorded again")
     yield* Effect.sleep("1500 millis")
-  }).pipe(Effect.ensuring(Effect.sync(() => void (running = false))))
+  }).pipe(Effect.ensuring(Effect.sync(() => void (load.goesOn = false))))
   yield* Fiber.join(all)
   yield* say("the callers have ended")
   const ended = yield* Clock.currentTimeMillis
