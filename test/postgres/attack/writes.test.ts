@@ -91,7 +91,7 @@ postgres(ownCluster())("a write", (it) => {
         else if (tag !== "OutcomeUnknown") assert.strictEqual(n, 0, `${mine} ${tag}`)
       }
       assert.isAbove(tags["OutcomeUnknown"] ?? 0, 0, JSON.stringify(tags))
-      assert.isAbove(tags["success"] ?? 0, 20, JSON.stringify(tags))
+      assert.isAbove(tags["success"] ?? 0, 0, JSON.stringify(tags))
     })
   )
 

@@ -19,7 +19,7 @@ import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import * as Statement from "effect/sql/Statement"
 import * as Stream from "effect/Stream"
 import type { Session, StatementOptions } from "./Session.ts"
-import { connectionError } from "./session/Facts.ts"
+import { connectionError, statementError } from "./session/Facts.ts"
 import { channelError } from "./session/Listen.ts"
 
 /** What lends sessions: a `SessionPool` for one kind of request, or anything else that does. */
@@ -48,21 +48,37 @@ type Transform = (<A extends object>(rows: ReadonlyArray<A>) => ReadonlyArray<A>
 /** One session as Effect's `Connection`. */
 class SessionConnection implements Connection {
   readonly session: Session
+  /** Its session has been given back. A fiber that still holds it must not reach into the next borrower's work. */
+  over = false
+  readonly #kept: boolean
   readonly #rows: StatementOptions
   readonly #rowsUnprepared: StatementOptions
   readonly #values: StatementOptions
   readonly #valuesUnprepared: StatementOptions
 
-  constructor(session: Session, timeout: number | undefined) {
+  /** `kept`: for several statements, a transaction or a reservation, instead of for one. */
+  constructor(session: Session, timeout: number | undefined, kept: boolean) {
     this.session = session
+    this.#kept = kept
     this.#rows = { timeout }
     this.#rowsUnprepared = { timeout, prepare: false }
     this.#values = { timeout, values: true }
     this.#valuesUnprepared = { timeout, values: true, prepare: false }
   }
 
+  /** The effect, unless it is over by the time at which it runs. */
+  whileKept<A, R>(effect: () => Effect.Effect<A, SqlError, R>): Effect.Effect<A, SqlError, R> {
+    return Effect.suspend(() => (this.over ? Effect.fail(overError()) : effect()))
+  }
+
+  #query(sql: string, params: ReadonlyArray<unknown>, options: StatementOptions) {
+    return this.#kept
+      ? this.whileKept(() => this.session.query(sql, params, options))
+      : this.session.query(sql, params, options)
+  }
+
   #run(sql: string, params: ReadonlyArray<unknown>, options: StatementOptions, transform: Transform) {
-    const result = this.session.query(sql, params, options)
+    const result = this.#query(sql, params, options)
     return transform === undefined
       ? Effect.map(result, ({ rows }) => rows)
       : Effect.map(result, ({ rows }) => transform(rows))
@@ -72,7 +88,7 @@ class SessionConnection implements Connection {
     return this.#run(sql, params, this.#rows, transform)
   }
   executeRaw(sql: string, params: ReadonlyArray<unknown>) {
-    return this.session.query(sql, params, this.#rows)
+    return this.#query(sql, params, this.#rows)
   }
   executeValues(sql: string, params: ReadonlyArray<unknown>) {
     return this.#run(sql, params, this.#values, undefined)
@@ -84,10 +100,15 @@ class SessionConnection implements Connection {
     return this.#run(sql, params, this.#valuesUnprepared, undefined)
   }
   executeStream(sql: string, params: ReadonlyArray<unknown>, transform: Transform) {
-    const rows = this.session.stream(sql, params, this.#rows)
+    const rows = Stream.suspend(() =>
+      this.over ? Stream.fail(overError()) : this.session.stream(sql, params, this.#rows)
+    )
     return transform === undefined ? rows : Stream.mapArray(rows, (chunk) => transform(chunk) as typeof chunk)
   }
 }
+
+const overError = (): SqlError =>
+  statementError(undefined, "The transaction or reservation is over: its session was given back", "query")
 
 let clients = 0
 
@@ -154,17 +175,22 @@ export const make = <E>(
 ): Effect.Effect<PgClient.PgClient, never, Reactivity.Reactivity> =>
   Effect.gen(function* () {
     const { config, statementTimeout } = options
-    const connection = (session: Session): SessionConnection => new SessionConnection(session, statementTimeout)
     const transactionService = Context.Service<
       SqlClient.TransactionConnection,
       SqlClient.TransactionConnection.Service
     >(`@sluice/sdk/SqlClients/Transaction/${clients++}`)
     const acquirer = Effect.uninterruptibleMask((restore) =>
       Effect.flatMap(restore(Effect.mapError(leaser.acquire, acquireError)), (session) => {
+        const kept = new SessionConnection(session, statementTimeout, true)
         session.keep(true)
         return Effect.as(
-          Effect.addFinalizer(() => Effect.sync(() => session.keep(false))),
-          connection(session)
+          Effect.addFinalizer(() =>
+            Effect.sync(() => {
+              kept.over = true
+              session.keep(false)
+            })
+          ),
+          kept
         )
       })
     )
@@ -187,7 +213,7 @@ export const make = <E>(
       acquirer,
       borrower: (f) =>
         Effect.mapError(
-          leaser.use((session) => f(connection(session))),
+          leaser.use((session) => f(new SessionConnection(session, statementTimeout, false))),
           acquireError
         ),
       compiler: PgClient.makeCompiler(options.transformQueryNames, options.transformJson),
@@ -202,11 +228,12 @@ export const make = <E>(
     const control: Control = {
       begin: ({ session }, statement) => session.begin(statement),
       // Control may be left while the server is silent: the session is then destroyed, and a COMMIT's outcome unknown.
-      savepoint: ({ session }, id) => Effect.interruptible(session.savepoint(`sluice_${id}`)),
-      releaseSavepoint: ({ session }, id) => session.releaseSavepoint(`sluice_${id}`),
+      savepoint: (own, id) => Effect.interruptible(own.whileKept(() => own.session.savepoint(`sluice_${id}`))),
+      releaseSavepoint: (own, id) => own.whileKept(() => own.session.releaseSavepoint(`sluice_${id}`)),
       commit: ({ session }) => Effect.interruptible(session.commit),
       rollback: ({ session }) => session.rollback,
-      rollbackSavepoint: ({ session }, id) => session.rollbackTo(`sluice_${id}`)
+      rollbackSavepoint: (own, id) =>
+        Effect.suspend(() => (own.over ? Effect.void : own.session.rollbackTo(`sluice_${id}`)))
     }
     const withTransaction = makeWithTransaction(transactionService, attributes, acquirer, control)
     return Object.assign(client, {
