@@ -134,8 +134,12 @@ postgres(
       const holder = yield* Effect.forkChild(slow("holder", "30 seconds").run({}), { startImmediately: true })
       const { pool } = (yield* primary).nodes[0]!
       yield* expectEventually(pool.stats, ({ leased }) => leased === 1)
-      const [acquire, acquireMillis] = yield* timed(failsWith(slow("waits", "600 millis").run({}), "DeadlineExceeded"))
-      assert.deepInclude(acquire, { phase: "acquire", attempts: 0 })
+      const [acquire, acquireMillis] = yield* timed(failsWith(slow("waits", "600 millis").run({}), "AcquireTimeout"))
+      assert.strictEqual(acquire.reason, "all-leased")
+      assert.deepEqual(
+        acquire.holders.map(({ name }) => name),
+        ["holder"]
+      )
       assert.isBelow(acquireMillis, 5000)
       yield* Fiber.interrupt(holder)
       yield* expectEventually(pool.stats, ({ draining, leased }) => leased + draining === 0)

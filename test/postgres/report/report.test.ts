@@ -446,8 +446,9 @@ postgres(layerFleet())("a role out of the environment", (it) => {
           query: (sql) => sql`select 1 as n`,
           deadline: "700 millis"
         })
-        const [error, millis] = yield* timed(errorOf(late.run({})))
-        assert.include(["DeadlineExceeded", "DatabaseUnavailable"], error._tag)
+        const [error, millis] = yield* timed(failsWith(late.run({}), "AcquireTimeout"))
+        assert.strictEqual(error.reason, "down")
+        assert.strictEqual(error.lastError?.tag, "Unreachable")
         assert.isBelow(millis, 5000)
         keepsSecret(error, ["hunter2"])
       })

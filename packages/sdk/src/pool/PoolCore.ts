@@ -42,8 +42,11 @@ export interface PoolRequest {
   readonly name: string
   /** Higher is served first. Default: the lane's. */
   readonly priority?: number | undefined
-  /** When the caller must have an answer, in milliseconds of the Clock. `acquireTimeout` bounds it in any case. */
-  readonly deadline?: number | undefined
+  /**
+   * When the caller must have an answer, in milliseconds of the Clock; a function is asked only if the caller has to wait.
+   * `acquireTimeout` bounds it in any case.
+   */
+  readonly deadline?: number | (() => number) | undefined
 }
 
 export class PoolCore<S extends Poolable> {

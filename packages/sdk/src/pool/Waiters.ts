@@ -17,8 +17,9 @@ export class Ticket<S extends Poolable> {
   readonly lane: Lane<S>
   readonly name: string
   readonly priority: number
-  /** When the caller must have an answer, in milliseconds of the Clock. */
-  deadline: number
+  /** When the caller must have an answer, in milliseconds of the Clock: what it asked for, or found out when it has to wait. */
+  readonly asked: number | (() => number)
+  deadline = Infinity
   since = 0
   order = 0
   /** The session that is held, or was just handed over. */
@@ -30,11 +31,11 @@ export class Ticket<S extends Poolable> {
   next: Ticket<S> | undefined = undefined
   heapIndex = -1
 
-  constructor(lane: Lane<S>, name: string, priority: number, deadline: number) {
+  constructor(lane: Lane<S>, name: string, priority: number, asked: number | (() => number)) {
     this.lane = lane
     this.name = name
     this.priority = priority
-    this.deadline = deadline
+    this.asked = asked
   }
 }
 

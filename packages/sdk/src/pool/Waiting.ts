@@ -22,7 +22,8 @@ export class Waiting<S extends Poolable> {
   enqueue(ticket: Ticket<S>): void {
     const now = this.core.now()
     const { home, queue } = ticket.lane
-    ticket.deadline = Math.min(ticket.deadline, now + this.core.settings.acquireTimeout)
+    const asked = typeof ticket.asked === "number" ? ticket.asked : ticket.asked()
+    ticket.deadline = Math.min(asked, now + this.core.settings.acquireTimeout)
     ticket.since = now
     const refusal = this.refusal(ticket, now)
     if (refusal !== undefined) return ticket.resume!(Effect.fail(refusal))

@@ -1,7 +1,9 @@
 /**
  * A report in one role: its policies with their state, the statement of a call, and the words for its failures.
  */
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
 import { isSqlError } from "effect/sql/SqlError"
 import type { RoleService } from "../Database.ts"
 import * as PgFailure from "../PgFailure.ts"
@@ -57,6 +59,20 @@ const compiled = (statement: Template.Compilable): Compiled => {
 /** The server stops a little before the client does, so that its own word for it arrives and the session stays usable. */
 export const serverTimeout = ({ attemptTimeout }: Declared): number =>
   Math.max(1, attemptTimeout - Math.min(250, attemptTimeout / 10))
+
+/**
+ * Until when a session has to be had, asked only by a caller that has to wait: a little before its deadline, so that it
+ * leaves with the pool's explanation (counts, holders, the last real error) and not with a bare `DeadlineExceeded`.
+ */
+export const sessionBy = (fiber: Fiber.Fiber<unknown, unknown>, until = Infinity): (() => number) => {
+  return () => {
+    const left = Deadline.remainingOf(fiber)
+    // One that is late already is its deadline's.
+    if (left === Infinity || left === 0) return until
+    const now = fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()
+    return Math.min(until, Math.floor(now + left - Math.min(25, left / 20)))
+  }
+}
 
 /** What is known of one call while it goes on. */
 export interface Call extends Route.Call {

@@ -24,6 +24,7 @@ import {
   type Compiled,
   noteDoubt,
   serverTimeout,
+  sessionBy,
   tell,
   tellLate
 } from "./Bound.ts"
@@ -43,7 +44,6 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Res
   const bind = binder(declared)
   const { measure } = Meter.make(name)
   const spans = Spans.make(declared)
-  const request = { lane, name, priority }
   const onBehalf = caller(priority)
   // A write has its session to itself: a lost session must not take somebody else's write with it.
   const lend = (node: Node) => (writes === undefined ? node.read : node.pool.use)
@@ -114,10 +114,9 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Res
   /** The time in a queue is not the attempt's: its timeout, and what the breaker measures, begin with the lease. */
   const leased = (bound: Bound, node: Node, statement: Compiled, until: number | undefined, begun: () => void) => {
     const { attemptTimeout } = bound.policies
-    const asked = until === undefined ? request : { ...request, deadline: until }
     return Effect.withFiber((fiber) => {
       Deadline.enterOf(fiber, "acquire")
-      return lend(node)(asked, (session) => {
+      return lend(node)({ lane, name, priority, deadline: sessionBy(fiber, until) }, (session) => {
         begun()
         if (attemptTimeout === undefined) Deadline.beginAttemptOf(fiber)
         const answer = FaultInjection.inject(session.query(statement.sql, statement.params, statementOptions), name)

@@ -7,6 +7,7 @@
 import * as Effect from "effect/Effect"
 import { isSqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
+import * as Tracer from "effect/Tracer"
 import * as PgFailure from "../PgFailure.ts"
 import * as Telemetry from "../Telemetry.ts"
 import type { Bound } from "./Bound.ts"
@@ -28,7 +29,13 @@ export const make = ({ lane, name }: Declared): Spans => {
   const attempt = Effect.withSpan(Telemetry.attemptSpan(name), undefined, quick)
   return {
     call: (self) => call(self) as typeof self,
-    attempt: (bound) => (self) => Effect.mapError(attempt(Effect.mapError(self, seal(bound))), unseal) as typeof self,
+    // Nobody sees the spans of Effect's own tracer, and each costs as much as a policy: the call's is enough there.
+    attempt: (bound) => (self) =>
+      Effect.withFiber((fiber) =>
+        fiber.getRef(Tracer.Tracer) === Tracer.nativeTracer
+          ? self
+          : (Effect.mapError(attempt(Effect.mapError(self, seal(bound))), unseal) as typeof self)
+      ),
     stream: (self) => Stream.withSpan(self, Telemetry.callSpan(name), { ...options, ...quick }) as typeof self
   }
 }

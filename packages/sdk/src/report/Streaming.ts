@@ -20,7 +20,18 @@ import * as FaultInjection from "../policy/FaultInjection.ts"
 import type { Overloaded } from "../ReportError.ts"
 import type { Node } from "../topology/Node.ts"
 import type { StreamInfo } from "../ReportResult.ts"
-import { begin, binder, type Bound, type Call, compile, type Compiled, noteDoubt, tell, tellLate } from "./Bound.ts"
+import {
+  begin,
+  binder,
+  type Bound,
+  type Call,
+  compile,
+  type Compiled,
+  noteDoubt,
+  sessionBy,
+  tell,
+  tellLate
+} from "./Bound.ts"
 import type { Declared } from "./Declared.ts"
 import * as Meter from "./Meter.ts"
 import * as ParamsCodec from "./ParamsCodec.ts"
@@ -53,7 +64,6 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
   const bind = binder(declared)
   const { measureScope } = Meter.make(name)
   const spans = Spans.make(declared)
-  const request = { lane, name, priority }
   // A stream lasts as long as its consumer likes: chunks have a deadline, the statement has none that a server may hold.
   const statementOptions = { timeout: longestMillis, readOnly: declared.writes === undefined }
 
@@ -100,8 +110,10 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
       Effect.flatMap(Scope.fork(scope), (own) =>
         Effect.gen(function* () {
           if (bulkhead !== undefined) yield* permit(bulkhead, own)
-          yield* Deadline.enter("acquire")
-          const session = yield* node.pool.acquire({ ...request, deadline: until })
+          const session = yield* Effect.withFiber((fiber) => {
+            Deadline.enterOf(fiber, "acquire")
+            return node.pool.acquire({ lane, name, priority, deadline: sessionBy(fiber, until) })
+          })
           call.sent++
           call.out = true
           asked()
