@@ -103,7 +103,7 @@ export const makeRole = Effect.fnUntraced(function* (script: Script, options: Ro
     const pool = yield* makePool(server, { name: `fleet/replica@${name}`, max: 4, ...poolOptions })
     const use: SessionPool.SessionPool<Session>["use"] = (request, f) =>
       pool.use(request, (session) => f(scripted(name, session) as unknown as Session))
-    nodes.push({ name, pool: { ...pool, use } } as unknown as Node)
+    nodes.push({ name, pool: { ...pool, use }, read: use } as unknown as Node)
   }
   const resolved = Result.getOrThrow(
     DatabaseOptions.resolve("fleet/replica", { minConnections: 0, maxConnections: poolOptions.max ?? 4 })
