@@ -13,6 +13,7 @@ import { TimeZoneParameter } from "./fleet/units.ts"
 import { importPositions, type ImportSummary } from "./import/importPositions.ts"
 import { outcome } from "./terminal/outcome.ts"
 import * as print from "./terminal/reports.ts"
+import { usualErrors } from "./terminal/semantics.ts"
 import * as Server from "./terminal/server.ts"
 import { count, table } from "./terminal/table.ts"
 
@@ -106,6 +107,7 @@ const importFile = Command.make(
         from: DateTime.fromDateUnsafe(summary.from),
         to: DateTime.fromDateUnsafe(new Date(summary.to.getTime() + 1))
       }
+      yield* Console.log(`\n${usualErrors}`)
       yield* print.printStoppage(period, { timeZone, units }, 12)
       yield* print.printOverspeed(period, { timeZone, units })
     }).pipe(Effect.provide(Server.layer(databaseUrl)))

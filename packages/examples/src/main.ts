@@ -6,13 +6,17 @@ import * as Flag from "effect/cli/Flag"
 import * as Console from "effect/Console"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import { distance, forKnownVehicle, overspeed, stoppage } from "./fleet/reports/index.ts"
 import * as Simulation from "./fleet/simulate.ts"
 import { MetresPerSecond, TimeZoneParameter } from "./fleet/units.ts"
+import { plainLog } from "./terminal/log.ts"
 import { outcome } from "./terminal/outcome.ts"
 import { progress } from "./terminal/progress.ts"
+import { printFailover } from "./terminal/failover.ts"
 import * as print from "./terminal/reports.ts"
+import { usualErrors } from "./terminal/semantics.ts"
 import * as Server from "./terminal/server.ts"
 import { count, type Reader } from "./terminal/table.ts"
 
@@ -84,7 +88,7 @@ const printRefusals = Effect.fnUntraced(function* (period: print.Period) {
 
 const start = Command.make("sluice-fleet", flags, ({ databaseUrl, days, dirty, seed, timeZone, units, vehicles }) =>
   Effect.gen(function* () {
-    const { description } = yield* Server.Server
+    const { cluster, description } = yield* Server.Server
     yield* Console.log(`Using ${description}`)
     const { start } = Simulation.defaults
     yield* makeFleet({ seed, vehicles, days, start, arrival: dirty ? "dirty" : "clean" })
@@ -93,6 +97,7 @@ const start = Command.make("sluice-fleet", flags, ({ databaseUrl, days, dirty, s
       to: DateTime.fromDateUnsafe(new Date(start.getTime() + days * 86_400_000))
     }
     const reader: Reader = { timeZone, units }
+    yield* Console.log(`\n${usualErrors}`)
     yield* print.printStoppage(period, reader)
     yield* print.printStoppageSummary("region", period, reader)
     yield* print.printStoppageSummary("zone", period, reader, 5)
@@ -102,11 +107,17 @@ const start = Command.make("sluice-fleet", flags, ({ databaseUrl, days, dirty, s
     yield* print.printOverspeed(period, reader)
     yield* print.printIdle(period, reader)
     yield* printRefusals(period)
+    if (cluster === undefined) {
+      return yield* Console.log("\nNo server is killed and none promoted here: the one at --database-url is not ours.")
+    }
+    yield* printFailover(cluster, period)
+    // The same report, from the server that is the primary now: some vehicles have moved on.
+    yield* print.printLatest(reader)
   }).pipe(Effect.scoped, Effect.provide(Server.layer(databaseUrl)))
 ).pipe(
   Command.withDescription(
     "Makes a fleet of vehicles in PostgreSQL and reads stops, trips, positions, distances, overspeed and idling through Sluice. " +
-      "Without --database-url a primary and a replica are started on this machine and thrown away."
+      "Without --database-url a primary and a replica are started on this machine and thrown away; the primary is killed while reports run."
   ),
   Command.withExamples([
     { command: "npm start", description: "60 vehicles, a week" },
@@ -118,6 +129,8 @@ const start = Command.make("sluice-fleet", flags, ({ databaseUrl, days, dirty, s
   ])
 )
 
-Command.run(start, { version: "0.1.0" }).pipe(outcome, Effect.provide(NodeServices.layer), (main) =>
-  NodeRuntime.runMain(main, { disableErrorReporting: true })
+Command.run(start, { version: "0.1.0" }).pipe(
+  outcome,
+  Effect.provide(Layer.merge(plainLog, NodeServices.layer)),
+  (main) => NodeRuntime.runMain(main, { disableErrorReporting: true })
 )

@@ -83,7 +83,7 @@ postgres(ownCluster({ auth: "scram-sha-256", password: "hunter2secret" }))("secr
         scheme: { url: Redacted.make("mysql://postgres:hunter2secret@h/db") },
         effect: {
           url: url("locked", "x"),
-          password: Effect.suspend(() => Effect.fail(new Error("vault says hunter2secret")))
+          password: Effect.suspend(() => Effect.fail({ _tag: "VaultError", message: "vault says hunter2secret" }))
         },
         defect: {
           url: url("locked", "x"),

@@ -86,19 +86,51 @@ const patient = { timeout: 120_000 }
 
 postgres(layerDatabase)("npm start", (it) => {
   it.effect(
-    "makes a fleet, prints every report with what it declares, and leaves nothing behind",
+    "makes a fleet, prints every report with what it declares, lives through the death of the primary, and leaves nothing behind",
     () =>
       Effect.gen(function* () {
         const directory = yield* temporary
         const { code, stderr, stdout } = yield* run(directory, "main.ts", "--vehicles", "4", "--days", "1").ended
         assert.strictEqual(code, 0, stderr)
         for (const report of reports) assert.include(stdout, `\n${report} - `)
-        // As many declarations as tables, each with what the report can fail with.
-        assert.lengthOf(stdout.match(/DeadlineExceeded/g) ?? [], 8)
-        assert.lengthOf(stdout.match(/; live from /g) ?? [], 8)
+        // What all can fail with is said once, what a report adds beside it: nine tables, and two that write and read back.
+        assert.lengthOf(stdout.match(/every report can fail with the usual six/gi) ?? [], 1)
+        assert.lengthOf(stdout.match(/fails with the usual six, CircuitOpen, Overloaded/g) ?? [], 11)
+        assert.lengthOf(stdout.match(/policies {3}[23] attempts of/g) ?? [], 11)
+        assert.lengthOf(stdout.match(/; live from /g) ?? [], 9)
+        // Wherever a time of day is printed it is said of which zone.
+        assert.lengthOf(stdout.match(/shown .*; times in Europe\/Berlin/g) ?? [], 6)
         assert.include(stdout, "Simulating: 100 %")
         assert.notInclude(stdout, "\u001b")
         assert.include(stdout, 'UnknownVehicle: stoppage: vehicle: no vehicle has the registration "B-XX 1"')
+        // The primary dies, the replica takes over: reads go on, every write that was acknowledged is there once.
+        assert.match(stdout, /kill -9 of the primary[^]*is down[^]*was a replica and is a primary now/)
+        for (const kind of ["latest position, replica", "trips of a vehicle, replica"]) {
+          const [, calls, answered] = new RegExp(`${kind} +([0-9,]+) +([0-9,]+) .* nothing `).exec(stdout) ?? []
+          assert.isDefined(calls, stdout)
+          assert.strictEqual(answered, calls)
+        }
+        assert.match(stdout, /record a position, primary +[1-9]/)
+        assert.match(stdout, /[1-9][0-9,]* positions were acknowledged.*: 0 lost, 0 doubled, 0 that nobody wrote/)
+        assert.match(stdout, /[1-4] moving, /)
+        // What is watched without a change is not worth a line.
+        assert.notMatch(stdout, /unknown ->|-> unknown/)
+        assert.lengthOf(stdout.match(/at most \d+ sessions from this process, on 2 servers/g) ?? [], 1)
+        yield* nothingLeft(directory)
+      }),
+    patient
+  )
+
+  it.effect(
+    "leaves nothing behind when it is interrupted while the primary is away",
+    () =>
+      Effect.gen(function* () {
+        const directory = yield* temporary
+        const running = run(directory, "main.ts", "--vehicles", "2", "--days", "1")
+        yield* running.says("kill -9 of the primary")
+        running.child.kill("SIGINT")
+        const { code } = yield* running.ended
+        assert.notStrictEqual(code, 0)
         yield* nothingLeft(directory)
       }),
     patient
@@ -133,6 +165,8 @@ postgres(layerDatabase)("npm start", (it) => {
         assert.strictEqual(code, 0, stderr)
         assert.include(stdout, "mph")
         assert.notInclude(stdout, "km/h")
+        assert.include(stdout, "the one at --database-url is not ours")
+        assert.notInclude(stdout, "kill -9")
         assert.deepStrictEqual(
           yield* query("select to_regclass('of_mine') is not null as mine, to_regnamespace('fleet') is null as gone"),
           [{ mine: true, gone: true }]

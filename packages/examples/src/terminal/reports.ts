@@ -1,6 +1,7 @@
 /** Runs the reports of the fleet and prints what a fleet manager reads, each under what it declares. */
 import { type Report } from "@sluice/sdk"
 import type { ReportResult } from "@sluice/sdk"
+import * as Arr from "effect/Array"
 import * as Clock from "effect/Clock"
 import * as Console from "effect/Console"
 import type * as DateTime from "effect/DateTime"
@@ -8,7 +9,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { distance, idle, latest, overspeed, stoppage, stoppageSummary, trips } from "../fleet/reports/index.ts"
 import { fromKilometresPerHour, fromMilesPerHour, sumDurations, sumMetres } from "../fleet/units.ts"
-import { declaration } from "./semantics.ts"
+import { declaration, type Heading } from "./semantics.ts"
 import { type Column, count, presentation, type Reader, table } from "./table.ts"
 
 export interface Period {
@@ -16,11 +17,12 @@ export interface Period {
   readonly to: DateTime.Utc
 }
 
-interface Section<Row> {
+interface Section<Row> extends Heading {
   readonly columns: ReadonlyArray<Column<Row>>
   /** Rows to print, 8 unless told. */
   readonly shown?: number | undefined
-  readonly order?: ((rows: ReadonlyArray<Row>) => ReadonlyArray<Row>) | undefined
+  /** Other than the order of the report. */
+  readonly select?: ((rows: ReadonlyArray<Row>) => ReadonlyArray<Row>) | undefined
   /** A line of totals below the table. */
   readonly sum?: ((rows: ReadonlyArray<Row>) => string) | undefined
 }
@@ -29,14 +31,14 @@ interface Section<Row> {
 const print = <Row, E, R>(
   report: Report.Any,
   run: Effect.Effect<ReportResult<Row>, E, R>,
-  { columns, order = (rows) => rows, shown = 8, sum }: Section<Row>
+  { columns, select = (rows) => rows, shown = 8, sum, ...heading }: Section<Row>
 ) =>
   Effect.gen(function* () {
     const began = yield* Clock.currentTimeMillis
     const { attempts, node, rows, source, truncated } = yield* run
     const took = (yield* Clock.currentTimeMillis) - began
-    const first = order(rows).slice(0, shown)
-    yield* Console.log(`\n${declaration(report)}\n`)
+    const first = select(rows).slice(0, shown)
+    yield* Console.log(`\n${declaration(report, heading)}\n`)
     if (first.length > 0) yield* Console.log(table(first, columns))
     const rest = rows.length - first.length
     yield* Console.log(
@@ -50,10 +52,25 @@ const print = <Row, E, R>(
     )
   })
 
+/** The rows in turn from each group, and within it from each group of the next key: the first few show all there is. */
+export const varied = <Row>(
+  rows: ReadonlyArray<Row>,
+  keys: (row: Row) => readonly [string, ...ReadonlyArray<string>],
+  depth = 0
+): ReadonlyArray<Row> => {
+  const groups = Object.values(Arr.groupBy(rows, (row) => keys(row)[depth] ?? ""))
+  if (rows.length === 0 || depth >= keys(rows[0]!).length) return rows
+  const each = groups.map((group): ReadonlyArray<Row> => varied(group, keys, depth + 1))
+  const longest = Math.max(...each.map((group) => group.length))
+  return Array.from({ length: longest }, (_, turn) => each.flatMap((group) => group.slice(turn, turn + 1))).flat()
+}
+
 /** Where the vehicles stood. */
 export const printStoppage = (period: Period, reader: Reader, shown?: number) => {
   const { duration, time } = presentation(reader)
   return print(stoppage, stoppage.runWithInfo(period), {
+    order: "newest first",
+    timeZone: reader.timeZone,
     shown,
     columns: [
       { title: "vehicle", cell: (row) => row.vehicle },
@@ -75,6 +92,7 @@ export const printStoppageSummary = (
 ) => {
   const { duration } = presentation(reader)
   return print(stoppageSummary, stoppageSummary.runWithInfo({ by, ...period }), {
+    order: "most time in all first",
     shown,
     columns: [
       { title: by, cell: (row) => row.place ?? "(none)" },
@@ -82,6 +100,7 @@ export const printStoppageSummary = (
       { title: "stops", cell: (row) => count(row.stops), right: true },
       { title: "over 30 min", cell: (row) => count(row.long), right: true },
       { title: "over 2 h", cell: (row) => count(row.veryLong), right: true },
+      { title: "in all", cell: (row) => duration(row.total), right: true },
       { title: "average", cell: (row) => duration(row.average), right: true },
       { title: "longest", cell: (row) => duration(row.longest), right: true }
     ],
@@ -92,6 +111,8 @@ export const printStoppageSummary = (
 export const printTrips = (period: Period, reader: Reader) => {
   const { duration, length, lengthUnit, speed, speedUnit, time } = presentation(reader)
   return print(trips, trips.runWithInfo(period), {
+    order: "newest first",
+    timeZone: reader.timeZone,
     columns: [
       { title: "vehicle", cell: (row) => row.vehicle },
       { title: "left", cell: (row) => time(row.start) },
@@ -109,6 +130,9 @@ export const printTrips = (period: Period, reader: Reader) => {
 export const printLatest = (reader: Reader) => {
   const { length, lengthUnit, speed, speedUnit, time } = presentation(reader)
   return print(latest, latest.runWithInfo({}), {
+    order: "some of each state and depot",
+    timeZone: reader.timeZone,
+    select: (rows) => varied(rows, (row) => [row.state, row.depot ?? ""]),
     columns: [
       { title: "vehicle", cell: (row) => row.vehicle },
       { title: "depot", cell: (row) => row.depot ?? "" },
@@ -122,13 +146,20 @@ export const printLatest = (reader: Reader) => {
         cell: (row) => (row.odometer === null ? "" : length(row.odometer)),
         right: true
       }
-    ]
+    ],
+    sum: (rows) =>
+      ["moving", "idle", "parked", "unknown", "unseen"]
+        .map((state) => [rows.filter((row) => row.state === state).length, state] as const)
+        .filter(([vehicles]) => vehicles > 0)
+        .map(([vehicles, state]) => `${count(vehicles)} ${state}`)
+        .join(", ")
   })
 }
 
 export const printDistance = (period: Period, reader: Reader) => {
   const { length, lengthUnit } = presentation(reader)
   return print(distance, distance.runWithInfo({ ...period, timeZone: reader.timeZone }), {
+    order: "by day and vehicle",
     columns: [
       { title: "day", cell: (row) => row.day },
       { title: "time zone", cell: (row) => row.timeZone },
@@ -146,7 +177,9 @@ export const printOverspeed = (period: Period, reader: Reader) => {
   const { duration, length, lengthUnit, speed, speedUnit, time } = presentation(reader)
   const limit = reader.units === "metric" ? fromKilometresPerHour(90) : fromMilesPerHour(55)
   return print(overspeed, overspeed.runWithInfo({ ...period, limit, minDuration: Duration.seconds(60) }), {
-    order: (rows) => rows.toSorted((a, b) => b.maxSpeed - a.maxSpeed),
+    order: "fastest first",
+    timeZone: reader.timeZone,
+    select: (rows) => rows.toSorted((a, b) => b.maxSpeed - a.maxSpeed),
     columns: [
       { title: "vehicle", cell: (row) => row.vehicle },
       { title: "at", cell: (row) => time(row.start) },
@@ -155,14 +188,16 @@ export const printOverspeed = (period: Period, reader: Reader) => {
       { title: `limit ${speedUnit}`, cell: (row) => speed(row.limit), right: true },
       { title: `top ${speedUnit}`, cell: (row) => speed(row.maxSpeed), right: true }
     ],
-    sum: (rows) => `fastest first, ${count(new Set(rows.map((row) => row.vehicle)).size)} vehicles`
+    sum: (rows) => `${count(new Set(rows.map((row) => row.vehicle)).size)} vehicles were faster`
   })
 }
 
 export const printIdle = (period: Period, reader: Reader) => {
   const { duration, time } = presentation(reader)
   return print(idle, idle.runWithInfo(period), {
-    order: (rows) => rows.toSorted((a, b) => Duration.toMillis(b.duration) - Duration.toMillis(a.duration)),
+    order: "longest first",
+    timeZone: reader.timeZone,
+    select: (rows) => rows.toSorted((a, b) => Duration.toMillis(b.duration) - Duration.toMillis(a.duration)),
     columns: [
       { title: "vehicle", cell: (row) => row.vehicle },
       { title: "depot", cell: (row) => row.depot ?? "" },
@@ -170,6 +205,6 @@ export const printIdle = (period: Period, reader: Reader) => {
       { title: "from", cell: (row) => time(row.start) },
       { title: "idled", cell: (row) => duration(row.duration), right: true }
     ],
-    sum: (rows) => `longest first, ${duration(sumDurations(rows.map((row) => row.duration)))} of engine time`
+    sum: (rows) => `${duration(sumDurations(rows.map((row) => row.duration)))} of engine time`
   })
 }

@@ -18,20 +18,32 @@ export class Server extends Context.Service<
     readonly description: string
     /** Waits until the replica has what the primary has written. */
     readonly caughtUp: Effect.Effect<void, PgCluster.PgServerError>
+    /** The servers, where they are ours to be killed; they are thrown away at the end. */
+    readonly cluster: PgCluster.Cluster | undefined
   }
 >()("@sluice/examples/Server") {}
 
-/** A primary and a replica of their own: PostgreSQL from npm, gone with their data when the scope closes. */
+/**
+ * A primary and a replica of their own: PostgreSQL from npm, gone with their data when the scope closes. Sluice is told of
+ * two servers, not which of them is what: that is found out, and found out again after a failover.
+ */
 const embedded = Layer.unwrap(
-  Effect.map(PgCluster.make({ replicas: 1 }), ({ primary, replica }) =>
-    Layer.merge(
-      Fleet.layer({ primary: { url: Redacted.make(primary.url) }, replica: { url: Redacted.make(replica.url) } }),
+  Effect.map(PgCluster.make({ replicas: 1 }), (cluster) => {
+    const { primary, replica } = cluster
+    return Layer.merge(
+      Fleet.layerServers({
+        servers: cluster.servers.map(({ host, port }) => ({ host, port })),
+        user: "postgres",
+        boot: "connect-one",
+        roles: { replica: { fallback: "primary" } }
+      }),
       Layer.succeed(Server, {
         description: `a primary (${primary.host}:${primary.port}) and a replica (${replica.host}:${replica.port}), thrown away at the end`,
-        caughtUp: replica.waitForReplay(primary)
+        caughtUp: replica.waitForReplay(primary),
+        cluster
       })
     )
-  )
+  })
 )
 
 /** A server that is there, behind both roles. Somebody who mistyped the URL is told within seconds. */
@@ -41,7 +53,11 @@ const existing = (url: Redacted.Redacted) =>
       primary: { url, connectionTimeout: "5 seconds" },
       replica: { url, connectionTimeout: "5 seconds" }
     }),
-    Layer.succeed(Server, { description: `the server at ${withoutPassword(url)}`, caughtUp: Effect.void })
+    Layer.succeed(Server, {
+      description: `the server at ${withoutPassword(url)}`,
+      caughtUp: Effect.void,
+      cluster: undefined
+    })
   )
 
 const withoutPassword = (url: Redacted.Redacted): string => {
@@ -72,7 +88,7 @@ export class SchemaTaken extends Schema.TaggedError<SchemaTaken>("@sluice/exampl
 /** Makes the schema `fleet`, which must not be there, with its tables; and drops it when the scope closes. */
 export const ownSchema = Effect.gen(function* () {
   const sql = yield* SqlClient.SqlClient
-  const { description } = yield* Server
+  const { cluster, description } = yield* Server
   yield* Effect.acquireRelease(
     Effect.gen(function* () {
       const taken = yield* sql`select 1 from pg_namespace where nspname = 'fleet'`
@@ -80,10 +96,13 @@ export const ownSchema = Effect.gen(function* () {
       return yield* sql`create schema fleet`
     }),
     () =>
-      Effect.provideService(drop, SqlClient.SqlClient, sql).pipe(
-        Effect.timeout("10 seconds"),
-        Effect.catch((error) => Effect.logWarning(`the schema "fleet" is left behind: ${String(error)}`))
-      )
+      // A server of ours goes with all that is in it.
+      cluster !== undefined
+        ? Effect.void
+        : Effect.provideService(drop, SqlClient.SqlClient, sql).pipe(
+            Effect.timeout("10 seconds"),
+            Effect.catch((error) => Effect.logWarning(`the schema "fleet" is left behind: ${String(error)}`))
+          )
   )
   yield* migrate
 })

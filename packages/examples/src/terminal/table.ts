@@ -74,7 +74,7 @@ export const presentation = ({ timeZone, units }: Reader) => {
       const minutes = Math.floor(seconds / 60)
       return seconds < 3600
         ? `${minutes} min ${two(seconds % 60)} s`
-        : `${Math.floor(minutes / 60)} h ${two(minutes % 60)} min`
+        : `${count(Math.floor(minutes / 60))} h ${two(minutes % 60)} min`
     }
   }
 }

@@ -14,6 +14,7 @@ import type { Resolved } from "../DatabaseOptions.ts"
 import { problemOf } from "../internal/problems.ts"
 import * as PgFailure from "../PgFailure.ts"
 import { DatabaseUnavailable, type InvalidConfiguration, type LastError } from "../ReportError.ts"
+import * as ChangeLog from "./ChangeLog.ts"
 import type { Token } from "./Lsn.ts"
 import * as Look from "./Look.ts"
 import * as Node from "./Node.ts"
@@ -96,17 +97,18 @@ export const make = Effect.fnUntraced(function* (
   const run = Effect.runForkWith(yield* Effect.context<never>())
 
   let hadPrimary = false
+  const lineOf = ChangeLog.make(name)
   topology.onChange((change) => {
     if (change.kind === "role" && change.to === "primary") hadPrimary = true
     // Who will be the next one is to be known soon.
     if (change.kind === "role" && change.from === "primary") {
       for (const { member } of topology.nodes) member.probe?.trigger()
     }
+    const { level, text } = lineOf(change)
+    run(Effect.logWithLevel(level)(text))
     if (change.kind === "added" || change.kind === "removed") return
     const down = change.kind === "phase" && change.to === "down"
     const fenced = change.kind === "fenced" && change.to !== "in use"
-    const log = down || fenced ? Effect.logWarning : Effect.logInfo
-    run(log(`${name}: ${change.node} ${change.kind}: ${change.from} -> ${change.to}`))
     const pool = topology.get(change.node)?.member.pool
     if (pool === undefined) return
     // What is idle on a server that must not be used any more would only be in the way, and so is waiting there.
@@ -149,7 +151,7 @@ export const make = Effect.fnUntraced(function* (
               topology.observed(own, exit.value)
               if (!told) {
                 told = true
-                run(tellBudget(name, node, exit.value.maxConnections))
+                run(tellRoom(name, node, exit.value.maxConnections))
               }
             } else {
               const failure = exit.cause.reasons.find(Cause.isFailReason)?.error
@@ -172,6 +174,11 @@ export const make = Effect.fnUntraced(function* (
   )
 
   for (const address of options.hosts) yield* add(address)
+  if (watched)
+    yield* tellBudget(
+      name,
+      topology.nodes.map(({ member }) => member)
+    )
   if (watched && options.boot !== "lazy") {
     const anyUp = Effect.callback<void>((resume) => {
       const stop = topology.onChange(({ to }) => {
@@ -232,11 +239,23 @@ export const make = Effect.fnUntraced(function* (
   }
 })
 
-/** Says once what the pool may take of what the server has. */
-const tellBudget = (name: string, node: Node.Node, maxConnections: number | undefined): Effect.Effect<void> =>
+/** Whether the pool may take more than the server has, said once a server. */
+const tellRoom = (name: string, node: Node.Node, maxConnections: number | undefined): Effect.Effect<void> =>
   maxConnections === undefined
     ? Effect.void
     : Effect.flatMap(node.pool.stats, ({ limit }) => {
         const line = `${name}: ${node.name} allows ${maxConnections} connections, this process takes at most ${limit}`
-        return limit < maxConnections ? Effect.logInfo(line) : Effect.logWarning(`${line}: too many`)
+        return limit < maxConnections ? Effect.logDebug(line) : Effect.logWarning(`${line}: too many`)
       })
+
+/** What all pools together may take, said once a database. */
+const tellBudget = (name: string, members: ReadonlyArray<Node.Node>): Effect.Effect<void> =>
+  Effect.flatMap(
+    Effect.forEach(members, ({ pool }) => Effect.map(pool.stats, ({ limit }) => limit)),
+    (limits) => {
+      const sum = limits.reduce((all, limit) => all + limit, 0)
+      return Effect.logInfo(
+        `${name}: at most ${sum} sessions from this process, on ${limits.length} server${limits.length === 1 ? "" : "s"}`
+      )
+    }
+  )

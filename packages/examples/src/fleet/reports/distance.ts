@@ -14,6 +14,7 @@ import { vehicleId, within } from "../sql.ts"
 import { LocalDay, Metres, TimeZoneName, TimeZoneParameter } from "../units.ts"
 
 export const distance = Report.make("distance", {
+  ...Report.presets.report,
   database: Fleet.role("replica"),
   params: Schema.Struct({
     vehicle: params.vehicle,
@@ -67,8 +68,6 @@ export const distance = Report.make("distance", {
     join fleet.vehicles v on v.id = days.vehicle_id
     left join fleet.depots d on d.id = v.depot_id
     order by days.day, v.registration`,
-  deadline: "10 seconds",
-  lane: "report",
   maxRows: 50_000
 })
   .annotate(Report.Title, "Distance per day")

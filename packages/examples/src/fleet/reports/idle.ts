@@ -8,6 +8,7 @@ import { episodes, millis, zoneAround } from "../sql.ts"
 import { Latitude, Longitude } from "../units.ts"
 
 export const idle = Report.make("idle", {
+  ...Report.presets.report,
   database: Fleet.role("replica"),
   params: Schema.Struct({
     vehicle: params.vehicle,
@@ -38,9 +39,7 @@ export const idle = Report.make("idle", {
     join fleet.positions a on a.vehicle_id = e.vehicle_id and a.time = e.start_time
     left join ${zoneAround(sql, sql`a.latitude_deg`, sql`a.longitude_deg`)} z on true
     order by e.start_time desc, v.registration`,
-  deadline: "10 seconds",
-  lane: "report",
   maxRows: 10_000
 })
   .annotate(Report.Title, "Idle with engine on")
-  .annotate(Report.Description, "Stretches with the ignition on and no movement, newest first")
+  .annotate(Report.Description, "Stretches with the ignition on and no movement")

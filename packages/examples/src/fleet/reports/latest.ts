@@ -2,11 +2,13 @@
 import { Report } from "@sluice/sdk"
 import * as Schema from "effect/Schema"
 import { Fleet } from "../Fleet.ts"
+import { interactive } from "../interactive.ts"
 import * as params from "../params.ts"
 import * as rows from "../rows.ts"
 import { Heading, Latitude, Longitude, Metres, MetresPerSecond } from "../units.ts"
 
 export const latest = Report.make("latest-position", {
+  ...interactive,
   database: Fleet.role("replica"),
   params: { vehicle: params.vehicle, motionThreshold: params.metresPerSecond(0.5) },
   row: {
@@ -35,8 +37,6 @@ export const latest = Report.make("latest-position", {
     ) l on true
     ${p.vehicle === null ? sql`` : sql`where v.registration = ${p.vehicle}::text`}
     order by v.registration`,
-  deadline: "2 seconds",
-  lane: "interactive",
   maxRows: 10_000
 })
   .annotate(Report.Title, "Latest position")

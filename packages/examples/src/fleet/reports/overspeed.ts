@@ -8,6 +8,7 @@ import { episodes, millis } from "../sql.ts"
 import { Latitude, Longitude, Metres, MetresPerSecond } from "../units.ts"
 
 export const overspeed = Report.make("overspeed", {
+  ...Report.presets.report,
   database: Fleet.role("replica"),
   params: Schema.Struct({
     vehicle: params.vehicle,
@@ -42,9 +43,7 @@ export const overspeed = Report.make("overspeed", {
     join fleet.positions a on a.vehicle_id = e.vehicle_id and a.time = e.start_time
     join fleet.positions b on b.vehicle_id = e.vehicle_id and b.time = e.end_time
     order by e.start_time desc, v.registration`,
-  deadline: "10 seconds",
-  lane: "report",
   maxRows: 10_000
 })
   .annotate(Report.Title, "Overspeed")
-  .annotate(Report.Description, "Stretches faster than a limit, newest first")
+  .annotate(Report.Description, "Stretches faster than a limit")

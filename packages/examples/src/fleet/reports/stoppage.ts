@@ -50,6 +50,7 @@ const stops = (sql: SqlClient.SqlClient, p: MotionParams): Statement.Fragment =>
   )`
 
 export const stoppage = Report.make("stoppage", {
+  ...Report.presets.report,
   database: Fleet.role("replica"),
   params: stoppageParams,
   row: {
@@ -85,14 +86,13 @@ export const stoppage = Report.make("stoppage", {
       ) legs
     ) engine
     order by start_time desc, registration`,
-  deadline: "15 seconds",
-  lane: "report",
   maxRows: 10_000
 })
   .annotate(Report.Title, "Stoppage")
-  .annotate(Report.Description, "Where vehicles stood and for how long, newest first, by the rule of confirmed runs")
+  .annotate(Report.Description, "Where vehicles stood and for how long, by the rule of confirmed runs")
 
 export const stoppageSummary = Report.make("stoppage-summary", {
+  ...Report.presets.report,
   database: Fleet.role("replica"),
   params: Schema.Struct({
     by: Schema.Literals(["depot", "region", "zone"]),
@@ -130,8 +130,6 @@ export const stoppageSummary = Report.make("stoppage-summary", {
     from classed
     group by place
     order by sum(duration) desc, place`,
-  deadline: "15 seconds",
-  lane: "report",
   maxRows: 1000
 })
   .annotate(Report.Title, "Stoppage by place")

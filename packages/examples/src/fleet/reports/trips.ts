@@ -9,6 +9,7 @@ import { millis, zoneAround } from "../sql.ts"
 import { Metres, MetresPerSecond } from "../units.ts"
 
 export const trips = Report.make("trips", {
+  ...Report.presets.report,
   database: Fleet.role("replica"),
   params: Schema.Struct({ vehicle: params.vehicle, ...params.period, ...params.confirmedRuns }).check(
     params.endsAfterItBegins
@@ -51,9 +52,7 @@ export const trips = Report.make("trips", {
     ) fastest
     where i.moving
     order by i.start_time desc, v.registration`,
-  deadline: "15 seconds",
-  lane: "report",
   maxRows: 10_000
 })
   .annotate(Report.Title, "Trips")
-  .annotate(Report.Description, "Trips with distance and speed, newest first, by the rule of confirmed runs")
+  .annotate(Report.Description, "Trips with distance and speed, by the rule of confirmed runs")

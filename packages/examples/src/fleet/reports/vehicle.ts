@@ -3,9 +3,11 @@ import { Report } from "@sluice/sdk"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { Fleet } from "../Fleet.ts"
+import { interactive } from "../interactive.ts"
 import * as rows from "../rows.ts"
 
 export const vehicle = Report.make("vehicle", {
+  ...interactive,
   database: Fleet.role("replica"),
   params: { vehicle: Schema.NonEmptyString },
   row: rows.owner,
@@ -14,8 +16,6 @@ export const vehicle = Report.make("vehicle", {
     from fleet.vehicles v
     left join fleet.depots d on d.id = v.depot_id
     where v.registration = ${p.vehicle}::text`,
-  deadline: "2 seconds",
-  lane: "interactive",
   maxRows: 1
 })
   .annotate(Report.Title, "Vehicle")
