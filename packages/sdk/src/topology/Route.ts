@@ -133,7 +133,8 @@ export const make = (
 
   const failure = (call: Call, wanted: Router.Want): DatabaseUnavailable | ReplicaTooStale => {
     const stale = Router.tooStale(call.key, wanted, topology.choose(wanted).refused)
-    if (stale !== undefined && (call.maxLagMillis !== undefined || call.token !== undefined)) return stale
+    // A report that declares no lag has no such error: for it, nobody could serve.
+    if (stale !== undefined && call.maxLagMillis !== undefined) return stale
     const seen = topology.nodes.flatMap(({ state }) => (state.lastError === undefined ? [] : [state]))
     const last = seen.sort((a, b) => (b.lastErrorAt ?? 0) - (a.lastErrorAt ?? 0))[0]
     const lastError = stale === undefined ? last?.lastError : { tag: stale._tag, message: stale.message }
