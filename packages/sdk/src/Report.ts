@@ -167,7 +167,10 @@ export const make = <
     readonly priority?: number | undefined
     /** Rows at most; what lies beyond is cut and `truncated` says so. Default: no limit. */
     readonly maxRows?: number | undefined
-    /** Must be declared by a report whose statement changes data. Default: it does not, and the server holds it to that. */
+    /**
+     * Must be declared by a report whose statement changes data. Default: it does not, and the server refuses it with 25006
+     * (except behind a pooler in transaction mode, where a session cannot be told).
+     */
     readonly writes?: Write
     /** Repeats attempts that repeating can mend. Default: none. */
     readonly retry?: Retry
