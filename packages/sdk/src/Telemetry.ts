@@ -14,6 +14,7 @@
  * | `db.client.connection.wait_time` | histogram | s | pool |
  * | `db.client.connection.use_time` | histogram | s | pool |
  * | `db.client.operation.duration` | histogram | s | report, outcome |
+ * | `sluice.report.attempts` | histogram | statements sent for a call | report |
  * | `sluice.connection.count` | gauge | sessions | pool, state (`connecting`, `draining`) |
  * | `sluice.connection.closed` | counter | sessions | pool, reason |
  * | `sluice.connection.leaks` | counter | sessions | pool |
@@ -21,6 +22,11 @@
  * | `sluice.node.up` | gauge | 0 or 1 | node (with `Health`) |
  * | `sluice.node.lag` | gauge | s | node (with `Health`) |
  * | `sluice.health.ready` | gauge | 0 or 1 | (with `Health`) |
+ *
+ * | span | attributes, besides report, lane and outcome |
+ * | --- | --- |
+ * | `report NAME` | source, attempts: statements that were sent |
+ * | `attempt NAME` | attempt (from 1), source, node, SQLSTATE, milliseconds: acquire, statement, decode |
  */
 import * as Context from "effect/Context"
 import * as Metric from "effect/Metric"
@@ -37,6 +43,10 @@ export const attributes = {
   source: "sluice.source",
   attempt: "sluice.attempt",
   attempts: "sluice.attempts",
+  sqlState: "db.response.status_code",
+  acquireMillis: "sluice.acquire_millis",
+  statementMillis: "sluice.statement_millis",
+  decodeMillis: "sluice.decode_millis",
   policy: "sluice.policy",
   event: "sluice.event",
   key: "sluice.key",
@@ -68,7 +78,7 @@ export const duration = cached((name, attributes) =>
 
 /** A histogram of small whole numbers. */
 export const distribution = cached((name, attributes) =>
-  Metric.histogram(name, { attributes, boundaries: [1, 2, 3, 4, 5, 8] })
+  Metric.histogram(name, { attributes, boundaries: [0, 1, 2, 3, 4, 5, 8] })
 )
 
 export const counter = cached((name, attributes) => Metric.counter(name, { attributes, incremental: true }))

@@ -76,6 +76,8 @@ export const sessionBy = (fiber: Fiber.Fiber<unknown, unknown>, until = Infinity
 
 /** What is known of one call while it goes on. */
 export interface Call extends Route.Call {
+  /** Attempts that have begun. */
+  begun: number
   /** Statements that were sent for it. */
   sent: number
   /** A statement is out: sent, and not answered. */
@@ -90,6 +92,7 @@ export const begin = (key: string): Call => ({
   key,
   tried: [],
   left: Deadline.remainingOf,
+  begun: 0,
   sent: 0,
   out: false,
   doubt: false,

@@ -8,14 +8,18 @@ import type * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import * as Telemetry from "../Telemetry.ts"
+import type { Call } from "./Bound.ts"
 
 export interface Meter {
-  readonly measure: <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  readonly measure: <A, E, R>(call: Sent, self: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
   /** From now until the scope closes. */
-  readonly measureScope: Effect.Effect<void, never, Scope.Scope>
+  readonly measureScope: (call: Sent) => Effect.Effect<void, never, Scope.Scope>
 }
 
+type Sent = Pick<Call, "sent">
+
 export const make = (report: string): Meter => {
+  const attempts = Telemetry.distribution("sluice.report.attempts", { [Telemetry.attributes.report]: report })
   const outcomes = new Map<string, ReturnType<typeof Telemetry.duration>>()
   const record = (outcome: string, millis: number, context: Context.Context<never>): void => {
     let metric = outcomes.get(outcome)
@@ -30,27 +34,31 @@ export const make = (report: string): Meter => {
   }
   /** Begins; gives what ends it. */
   const begin = (
+    call: Sent,
     fiber: Fiber.Fiber<unknown, unknown>
   ): ((exit: Exit.Exit<unknown, unknown>) => Effect.Effect<void>) => {
     const clock = fiber.getRef(Clock.Clock)
     const at = clock.currentTimeMillisUnsafe()
     return (exit) => {
       record(outcomeOf(exit), clock.currentTimeMillisUnsafe() - at, fiber.context)
+      attempts.updateUnsafe(call.sent, fiber.context)
       return Effect.void
     }
   }
   return {
-    measure: (self) =>
-      Effect.withFiber((fiber) => (fiber.getRef(Telemetry.Enabled) ? Effect.onExit(self, begin(fiber)) : self)),
-    measureScope: Effect.withFiber((fiber) =>
-      fiber.getRef(Telemetry.Enabled)
-        ? Effect.flatMap(Effect.scope, (scope) => Scope.addFinalizerExit(scope, begin(fiber)))
-        : Effect.void
-    )
+    measure: (call, self) =>
+      Effect.withFiber((fiber) => (fiber.getRef(Telemetry.Enabled) ? Effect.onExit(self, begin(call, fiber)) : self)),
+    measureScope: (call) =>
+      Effect.withFiber((fiber) =>
+        fiber.getRef(Telemetry.Enabled)
+          ? Effect.flatMap(Effect.scope, (scope) => Scope.addFinalizerExit(scope, begin(call, fiber)))
+          : Effect.void
+      )
   }
 }
 
-const outcomeOf = (exit: Exit.Exit<unknown, unknown>): string => {
+/** `ok`, the tag of the error, `interrupted`, or `defect`. */
+export const outcomeOf = (exit: Exit.Exit<unknown, unknown>): string => {
   if (exit._tag === "Success") return "ok"
   for (const reason of exit.cause.reasons) {
     if (reason._tag === "Fail") return (reason.error as { readonly _tag?: string })._tag ?? "error"

@@ -49,19 +49,22 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Res
   const lend = (node: Node) => (writes === undefined ? node.read : node.pool.use)
   const statementOptions = { timeout: serverTimeout(declared), maxRows, readOnly: writes === undefined }
 
-  const call = (input: unknown): Effect.Effect<Result, any, any> => {
-    const answered = fallback === undefined ? live(input) : Effect.catch(live(input), fallen)
-    return spans.call(measure(onBehalf(answered)))
-  }
+  const call = (input: unknown): Effect.Effect<Result, any, any> =>
+    Effect.suspend(() => {
+      const own = begin(name)
+      const answered = fallback === undefined ? live(input, own) : Effect.catch(live(input, own), fallen)
+      return spans.call(own, measure(own, onBehalf(answered)))
+    })
 
-  const live = (input: unknown): Effect.Effect<Result, any, any> =>
+  const live = (input: unknown, call: Call): Effect.Effect<Result, any, any> =>
     Effect.flatMap(encode(input), (params) =>
-      Effect.flatMap(declared.database, (role) => Effect.flatMap(bind(role), (bound) => withinDeadline(bound, params)))
+      Effect.flatMap(declared.database, (role) =>
+        Effect.flatMap(bind(role), (bound) => withinDeadline(bound, params, call))
+      )
     )
 
-  const withinDeadline = (bound: Bound, params: unknown): Effect.Effect<Result, any, any> => {
+  const withinDeadline = (bound: Bound, params: unknown, call: Call): Effect.Effect<Result, any, any> => {
     const { deadline, rateLimit, retry, shed } = bound.policies
-    const call = begin(name)
     const answered = Effect.flatMap(compile(bound, params), (statement) => {
       const once = () =>
         writes === undefined
@@ -92,17 +95,21 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Res
     call: Call,
     source: Source
   ): Effect.Effect<Result, Policies.AttemptError, any> =>
-    spans.attempt(bound)(
+    spans.attempt(bound, call, source, (phases) =>
       bound.role.route.attempt(call, (node, until) => {
         const { breaker, bulkhead } = bound.policies
         const admitted = (begun: () => void) => {
           const started = () => {
             call.sent++
             call.out = true
+            phases.statement()
             begun()
           }
-          const answered = Effect.flatMap(leased(bound, node, statement, until, started), ({ rows, truncated }) => {
+          const waits = () => phases.acquire(node.name)
+          const read = leased(bound, node, statement, until, waits, started)
+          const answered = Effect.flatMap(read, ({ rows, truncated }) => {
             call.out = false
+            phases.decode()
             return Effect.flatMap(decode(rows), (decoded) => result(decoded, source, node.name, call.sent, truncated))
           })
           return bulkhead === undefined ? answered : bulkhead.withPermit(answered)
@@ -112,10 +119,18 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Res
     )
 
   /** The time in a queue is not the attempt's: its timeout, and what the breaker measures, begin with the lease. */
-  const leased = (bound: Bound, node: Node, statement: Compiled, until: number | undefined, begun: () => void) => {
+  const leased = (
+    bound: Bound,
+    node: Node,
+    statement: Compiled,
+    until: number | undefined,
+    waits: () => void,
+    begun: () => void
+  ) => {
     const { attemptTimeout } = bound.policies
     return Effect.withFiber((fiber) => {
       Deadline.enterOf(fiber, "acquire")
+      waits()
       return lend(node)({ lane, name, priority, deadline: sessionBy(fiber, until) }, (session) => {
         begun()
         if (attemptTimeout === undefined) Deadline.beginAttemptOf(fiber)

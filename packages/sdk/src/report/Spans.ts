@@ -1,50 +1,144 @@
 /**
- * The spans of a report: one for each call, a child for each attempt. Names and attributes come from the declaration.
+ * The spans of a report: one for each call, a child for each attempt, with what became of them and where their time went.
+ * Names and attributes come from the declaration.
  *
- * A span keeps the error that ends it. Around an attempt that would be the server's own, whose message quotes values: it is
- * sealed while it passes the span.
+ * A span keeps the exit that ends it, and exporters write down its error. So it ends without the rows, and an attempt's
+ * without the server's own error, whose message quotes values.
  */
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import { isSqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
 import * as Tracer from "effect/Tracer"
 import * as PgFailure from "../PgFailure.ts"
+import { now } from "../policy/Time.ts"
+import type { ReportResult, Source } from "../ReportResult.ts"
 import * as Telemetry from "../Telemetry.ts"
-import type { Bound } from "./Bound.ts"
+import type { Bound, Call } from "./Bound.ts"
 import type { Declared } from "./Declared.ts"
-import { fromSqlError, sqlErrorOf } from "./Failure.ts"
+import { fromSqlError } from "./Failure.ts"
+import { outcomeOf } from "./Meter.ts"
 
-type Spanned = <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+const { attributes } = Telemetry
+
+/** Where an attempt is: told by the attempt as it goes on. */
+export interface Phases {
+  /** It waits for a session of this server. */
+  readonly acquire: (node: string) => void
+  /** It has one: the statement goes out. */
+  readonly statement: () => void
+  /** The rows are here: they are decoded. */
+  readonly decode: () => void
+}
 
 export interface Spans {
-  readonly call: Spanned
-  readonly attempt: (bound: Bound) => Spanned
+  readonly call: <E, R>(
+    call: Call,
+    self: Effect.Effect<ReportResult<any>, E, R>
+  ) => Effect.Effect<ReportResult<any>, E, R>
+  readonly attempt: <A, E, R>(
+    bound: Bound,
+    call: Call,
+    source: Source,
+    self: (phases: Phases) => Effect.Effect<A, E, R>
+  ) => Effect.Effect<A, E, R>
   readonly stream: <A, E, R>(self: Stream.Stream<A, E, R>) => Stream.Stream<A, E, R>
 }
 
-export const make = ({ lane, name }: Declared): Spans => {
-  const options = { attributes: { [Telemetry.attributes.report]: name, [Telemetry.attributes.lane]: lane } }
-  const quick = { captureStackTrace: false }
-  const call = Effect.withSpan(Telemetry.callSpan(name), options, quick)
-  const attempt = Effect.withSpan(Telemetry.attemptSpan(name), undefined, quick)
+export const make = ({ lane, name, writes }: Declared): Spans => {
+  const declared = { [attributes.report]: name, [attributes.lane]: lane }
+  const callName = Telemetry.callSpan(name)
+  const attemptName = Telemetry.attemptSpan(name)
   return {
-    call: (self) => call(self) as typeof self,
-    // Nobody sees the spans of Effect's own tracer, and each costs as much as a policy: the call's is enough there.
-    attempt: (bound) => (self) =>
-      Effect.withFiber((fiber) =>
-        fiber.getRef(Tracer.Tracer) === Tracer.nativeTracer
-          ? self
-          : (Effect.mapError(attempt(Effect.mapError(self, seal(bound))), unseal) as typeof self)
+    call: (call, self) =>
+      spanned(
+        callName,
+        declared,
+        () => self,
+        (fiber, span, exit) => {
+          span.attribute(attributes.attempts, call.sent)
+          if (exit._tag === "Success") span.attribute(attributes.source, exit.value.source)
+          end(fiber, span, exit)
+        }
       ),
-    stream: (self) => Stream.withSpan(self, Telemetry.callSpan(name), { ...options, ...quick }) as typeof self
+    // Nobody sees the spans of Effect's own tracer, and each costs as much as a policy: the call's is enough there.
+    attempt: ({ overrides, role }, call, source, self) =>
+      Effect.withFiber((fiber) => {
+        if (fiber.getRef(Tracer.Tracer) === Tracer.nativeTracer) return self(untold)
+        const known = { ...declared, [attributes.attempt]: ++call.begun, [attributes.source]: source }
+        const watch = new Watch(fiber.getRef(Clock.Clock))
+        return spanned(
+          attemptName,
+          known,
+          (span) => self((watch.span = span) && watch),
+          (_, span, exit) => {
+            watch.enter(undefined)
+            const error = exit._tag === "Failure" ? Cause.findErrorOption(exit.cause) : undefined
+            if (error === undefined || error._tag === "None" || !isSqlError(error.value)) return end(fiber, span, exit)
+            const failure = PgFailure.fromSqlError(error.value, undefined, overrides)
+            if (failure.sqlState !== undefined) span.attribute(attributes.sqlState, failure.sqlState)
+            end(fiber, span, Exit.fail(fromSqlError(name, role.name, error.value, failure, writes !== undefined)))
+          }
+        )
+      }),
+    stream: (self) => Stream.withSpan(self, callName, { attributes: declared, captureStackTrace: false }) as typeof self
   }
 }
 
-const seal =
-  ({ declared, overrides, role }: Bound) =>
-  (error: unknown): unknown =>
-    isSqlError(error)
-      ? fromSqlError(declared.name, role.name, error, PgFailure.fromSqlError(error, undefined, overrides), false)
-      : error
+const untold: Phases = { acquire: () => {}, statement: () => {}, decode: () => {} }
 
-const unseal = (error: unknown): unknown => sqlErrorOf(error) ?? error
+/** Notes on a span how long each phase took, in milliseconds. */
+class Watch implements Phases {
+  span: Tracer.Span | undefined
+  private readonly clock: Clock.Clock
+  private since = 0
+  private phase: string | undefined
+
+  constructor(clock: Clock.Clock) {
+    this.clock = clock
+  }
+
+  acquire(node: string): void {
+    this.span?.attribute(attributes.node, node)
+    this.enter(attributes.acquireMillis)
+  }
+
+  statement(): void {
+    this.enter(attributes.statementMillis)
+  }
+
+  decode(): void {
+    this.enter(attributes.decodeMillis)
+  }
+
+  enter(phase: string | undefined): void {
+    const at = now(this.clock)
+    if (this.phase !== undefined) this.span?.attribute(this.phase, Math.round((at - this.since) * 1000) / 1000)
+    this.phase = phase
+    this.since = at
+  }
+}
+
+/** As `Effect.withSpan`, which would end the span with the exit as it is; `onEnd` comes first. */
+const spanned = <A, E, R>(
+  name: string,
+  attributes: Record<string, unknown>,
+  self: (span: Tracer.Span) => Effect.Effect<A, E, R>,
+  onEnd: (fiber: Fiber.Fiber<unknown, unknown>, span: Tracer.Span, exit: Exit.Exit<A, E>) => void
+): Effect.Effect<A, E, R> =>
+  Effect.withFiber((fiber) =>
+    Effect.useSpan(name, { attributes }, (span) =>
+      Effect.onExitPrimitive(Effect.withParentSpan(self(span), span, { captureStackTrace: false }), (exit) => {
+        onEnd(fiber, span, exit)
+        return undefined
+      })
+    )
+  ) as Effect.Effect<A, E, R>
+
+const end = (fiber: Fiber.Fiber<unknown, unknown>, span: Tracer.Span, exit: Exit.Exit<unknown, unknown>): void => {
+  span.attribute(attributes.outcome, outcomeOf(exit))
+  span.end(fiber.getRef(Clock.Clock).currentTimeNanosUnsafe(), exit._tag === "Success" ? Exit.void : exit)
+}

@@ -71,11 +71,11 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
     spans.stream(
       Stream.unwrap(
         Effect.gen(function* () {
-          yield* measureScope
+          const call = begin(name)
+          yield* measureScope(call)
           const params = yield* encode(input)
           const bound = yield* bind(yield* declared.database)
           const scope = yield* Effect.scope
-          const call = begin(name)
           const opening = Effect.flatMap(compile(bound, params), (statement) => {
             const { rateLimit, retry, shed } = bound.policies
             const once = () => {
@@ -106,16 +106,18 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
     call: Call
   ): Effect.Effect<Opened, any, any> => {
     const { attemptTimeout, breaker, bulkhead } = bound.policies
-    const open = (node: Node, until: number | undefined, asked: () => void) =>
+    const open = (node: Node, until: number | undefined, phases: Spans.Phases, asked: () => void) =>
       Effect.flatMap(Scope.fork(scope), (own) =>
         Effect.gen(function* () {
           if (bulkhead !== undefined) yield* permit(bulkhead, own)
           const session = yield* Effect.withFiber((fiber) => {
             Deadline.enterOf(fiber, "acquire")
+            phases.acquire(node.name)
             return node.pool.acquire({ lane, name, priority, deadline: sessionBy(fiber, until) })
           })
           call.sent++
           call.out = true
+          phases.statement()
           asked()
           if (attemptTimeout === undefined) yield* begun
           const pull = yield* Stream.toPull(session.stream(statement.sql, statement.params, statementOptions))
@@ -130,11 +132,11 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
           Effect.onExit((exit) => (Exit.isSuccess(exit) ? Effect.void : Scope.close(own, exit)))
         )
       )
-    return spans.attempt(bound)(
+    return spans.attempt(bound, call, "live", (phases) =>
       bound.role.route.attempt(call, (node, until) =>
         breaker === undefined
-          ? open(node, until, nobody)
-          : breaker.protect((asked) => open(node, until, asked), node.name)
+          ? open(node, until, phases, nobody)
+          : breaker.protect((asked) => open(node, until, phases, asked), node.name)
       )
     )
   }

@@ -30,9 +30,12 @@ import * as Router from "./Router.ts"
  *
  * @example
  * ```ts
- * yield* sql`insert into trips ${sql.insert(trip)}`
- * const token = yield* (yield* Fleet.servers).token
- * yield* trips.run({ vehicle }).pipe(Effect.provideService(Route.ReadAfter, token))
+ * class Fleet extends Database.Service<Fleet>()("fleet", { roles: ["primary", "replica"] }) {}
+ *
+ * const afterTheWrite = Effect.gen(function* () {
+ *   const token = yield* (yield* Fleet.servers).token
+ *   return yield* trips.run({}).pipe(Effect.provideService(Route.ReadAfter, token))
+ * })
  * ```
  */
 export const ReadAfter: Context.Reference<Token | undefined> = Context.Reference("@sluice/sdk/topology/ReadAfter", {

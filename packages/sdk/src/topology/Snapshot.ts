@@ -10,8 +10,10 @@
  *
  * @example
  * ```ts
- * const month = Effect.forEach(days, (day) => trips.run({ day }), { concurrency: 4 }).pipe(
- *   Snapshot.run(Fleet.role("replica"), { sessions: 4, maxHold: "20 seconds" })
+ * class Fleet extends Database.Service<Fleet>()("fleet", { roles: ["primary", "replica"] }) {}
+ *
+ * const both = Effect.all([stoppage.run({}), trips.run({})], { concurrency: 2 }).pipe(
+ *   Snapshot.run(Fleet.role("replica"), { sessions: 2, maxHold: "20 seconds" })
  * )
  * ```
  */
