@@ -190,7 +190,19 @@ export const printFailover = Effect.fnUntraced(function* (cluster: PgCluster.Clu
   )
   yield* Effect.gen(function* () {
     yield* Effect.sleep("1 second")
-    yield* say(`kill -9 of the primary (${primary.host}:${primary.port})`)
+    // So that the kill meets writes that were sent and have no answer: they are the ones that could be lost or doubled.
+    const blocker = yield* primary.session()
+    yield* blocker.query("begin")
+    yield* blocker.query("lock table fleet.positions in exclusive mode")
+    yield* eventually(
+      Effect.map(
+        blocker.query("select from pg_locks where relation = 'fleet.positions'::regclass and not granted"),
+        (waiting) => waiting.length >= callersOf.record
+      )
+    )
+    yield* say(
+      `kill -9 of the primary (${primary.host}:${primary.port}), ${callersOf.record} writes held under way by a lock`
+    )
     yield* primary.kill
     // As long as somebody, or Patroni, needs to decide it.
     yield* Effect.sleep("500 millis")
@@ -201,7 +213,7 @@ export const printFailover = Effect.fnUntraced(function* (cluster: PgCluster.Clu
     yield* eventually(Effect.sync(() => accounts.record.answered > answered))
     yield* say("a position is recorded again")
     yield* Effect.sleep("1500 millis")
-  }).pipe(Effect.ensuring(Effect.sync(() => void (load.goesOn = false))))
+  }).pipe(Effect.scoped, Effect.ensuring(Effect.sync(() => void (load.goesOn = false))))
   yield* Fiber.join(all)
   yield* say("the callers have ended")
   const ended = yield* Clock.currentTimeMillis
