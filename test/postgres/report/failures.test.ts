@@ -180,17 +180,18 @@ postgres(Layer.provideMerge(Layer.effectDiscard(setup), layerFleet()))("what Pos
           row,
           query: (sql) => sql`select counted_sleep(10) as n`,
           deadline: "10 seconds",
-          attemptTimeout: "400 millis",
+          // The server's own limit is a quarter of a second shorter: enough on a busy machine, too.
+          attemptTimeout: "2500 millis",
           writes: "idempotent",
           retry
         })
         const { sql } = yield* primary
         const before = yield* sql`select pg_backend_pid() as pid`
         const [[error, count], millis] = yield* timed(executions(failsWith(slow.run({}), "DeadlineExceeded")))
-        assert.deepInclude(error, { deadlineMillis: 400, phase: "attempt", attempts: 1 })
+        assert.deepInclude(error, { deadlineMillis: 2500, phase: "attempt", attempts: 1 })
         assert.deepInclude(error.lastError, { tag: "StatementTimeout", sqlState: "57014" })
         assert.strictEqual(count, 1)
-        assert.isBelow(millis, 5000)
+        assert.isBelow(millis, 9000)
         assert.deepStrictEqual(yield* sql`select pg_backend_pid() as pid`, before)
       }).pipe(Effect.provide(Layer.fresh(Fleet.layerRole("primary", at(url, { maxConnections: 1 }))), { local: true }))
     })
