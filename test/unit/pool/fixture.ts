@@ -16,6 +16,11 @@ export const makePool = (server: FakeServer, options: Partial<SessionPool.PoolOp
       const code = (error.reason.cause as { code?: string }).code
       return code === "28P01" ? "password" : code === "3D000" ? "permanent" : "transient"
     },
+    // The messages of these tests are their own, and hold no secret.
+    describeError: ({ reason }) => {
+      const code = (reason.cause as { code?: string }).code
+      return { tag: reason._tag, message: reason.message ?? "", ...(code === undefined ? {} : { sqlState: code }) }
+    },
     min: 0,
     closeGraceful: 0,
     closeHard: 0,

@@ -67,7 +67,8 @@ export const describeSqlError = (error: SqlError): LastError => {
   const sqlState = sqlStateOf(error)
   return {
     tag: error.reason._tag,
-    message: error.reason.message ?? error.reason._tag,
+    // The server's message may hold anything: who knows better gives `describeError`.
+    message: error.reason._tag,
     ...(sqlState === undefined ? {} : { sqlState })
   }
 }

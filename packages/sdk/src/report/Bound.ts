@@ -7,6 +7,7 @@ import type * as Fiber from "effect/Fiber"
 import { isSqlError } from "effect/sql/SqlError"
 import type { RoleService } from "../Database.ts"
 import * as PgFailure from "../PgFailure.ts"
+import * as Caller from "../policy/Caller.ts"
 import * as Deadline from "../policy/Deadline.ts"
 import { AcquireTimeout, DeadlineExceeded, type LastError, OutcomeUnknown } from "../ReportError.ts"
 import type * as Route from "../topology/Route.ts"
@@ -168,3 +169,13 @@ const queueFull = (role: RoleService, lane: string, waiting: number): AcquireTim
   const counts = { idle: 0, leased: max, connecting: 0, draining: 0, waiting, max }
   return new AcquireTimeout({ pool: role.name, lane, reason: "queue-full", waitedMillis: 0, counts, holders: [] })
 }
+
+/** The report's priority is that of its caller, unless the caller says otherwise. */
+export const onBehalfOf =
+  (priority: number | undefined) =>
+  <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    priority === undefined
+      ? self
+      : Effect.withFiber((fiber) =>
+          Effect.provideService(self, Caller.Current, { priority, ...fiber.getRef(Caller.Current) })
+        )

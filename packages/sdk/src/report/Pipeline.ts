@@ -10,7 +10,6 @@
 import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
-import * as Caller from "../policy/Caller.ts"
 import * as Deadline from "../policy/Deadline.ts"
 import * as FaultInjection from "../policy/FaultInjection.ts"
 import type { ReportResult, Source } from "../ReportResult.ts"
@@ -23,6 +22,7 @@ import {
   compile,
   type Compiled,
   noteDoubt,
+  onBehalfOf,
   serverTimeout,
   sessionBy,
   tell,
@@ -44,7 +44,7 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Res
   const bind = binder(declared)
   const { measure } = Meter.make(name)
   const spans = Spans.make(declared)
-  const onBehalf = caller(priority)
+  const onBehalf = onBehalfOf(priority)
   // A write has its session to itself: a lost session must not take somebody else's write with it.
   const lend = (node: Node) => (writes === undefined ? node.read : node.pool.use)
   const statementOptions = { timeout: serverTimeout(declared), maxRows, readOnly: writes === undefined }
@@ -151,16 +151,6 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Res
 }
 
 const nobody = (): void => {}
-
-/** The report's priority is that of its caller, unless the caller says otherwise. */
-const caller =
-  (priority: number | undefined) =>
-  <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-    priority === undefined
-      ? self
-      : Effect.withFiber((fiber) =>
-          Effect.provideService(self, Caller.Current, { priority, ...fiber.getRef(Caller.Current) })
-        )
 
 const result = (
   rows: ReadonlyArray<unknown>,

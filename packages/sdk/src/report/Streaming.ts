@@ -28,6 +28,7 @@ import {
   compile,
   type Compiled,
   noteDoubt,
+  onBehalfOf,
   sessionBy,
   tell,
   tellLate
@@ -64,6 +65,7 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
   const bind = binder(declared)
   const { measureScope } = Meter.make(name)
   const spans = Spans.make(declared)
+  const onBehalf = onBehalfOf(priority)
   // A stream lasts as long as its consumer likes: chunks have a deadline, the statement has none that a server may hold.
   const statementOptions = { timeout: longestMillis, readOnly: declared.writes === undefined }
 
@@ -86,7 +88,7 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
             const kept = shed === undefined ? attempts : shed.run(attempts)
             return rateLimit === undefined ? kept : rateLimit.run(kept)
           })
-          const opened = yield* within(bound, opening, call)
+          const opened = yield* within(bound, onBehalf(opening), call)
           return rowsOf(bound, opened, onEnd)
         })
       )
