@@ -54,20 +54,22 @@ export const make = ({ lane, name, writes }: Declared): Spans => {
   const attemptName = Telemetry.attemptSpan(name)
   return {
     call: (call, self) =>
-      spanned(
-        callName,
-        declared,
-        () => self,
-        (fiber, span, exit) => {
-          span.attribute(attributes.attempts, call.sent)
-          if (exit._tag === "Success") span.attribute(attributes.source, exit.value.source)
-          end(fiber, span, exit)
-        }
-      ),
-    // Nobody sees the spans of Effect's own tracer, and each costs as much as a policy: the call's is enough there.
+      Effect.withFiber((fiber) => {
+        if (isUnseen(fiber)) return self
+        return spanned(
+          callName,
+          declared,
+          () => self,
+          (fiber, span, exit) => {
+            span.attribute(attributes.attempts, call.sent)
+            if (exit._tag === "Success") span.attribute(attributes.source, exit.value.source)
+            end(fiber, span, exit)
+          }
+        )
+      }),
     attempt: ({ overrides, role }, call, source, self) =>
       Effect.withFiber((fiber) => {
-        if (fiber.getRef(Tracer.Tracer) === Tracer.nativeTracer) return self(untold)
+        if (isUnseen(fiber)) return self(untold)
         const known = { ...declared, [attributes.attempt]: ++call.begun, [attributes.source]: source }
         const watch = new Watch(fiber.getRef(Clock.Clock))
         return spanned(
@@ -87,6 +89,9 @@ export const make = ({ lane, name, writes }: Declared): Spans => {
     stream: (self) => Stream.withSpan(self, callName, { attributes: declared, captureStackTrace: false }) as typeof self
   }
 }
+
+/** Nobody sees the spans of Effect's own tracer, and each costs more than a policy. */
+const isUnseen = (fiber: Fiber.Fiber<unknown, unknown>): boolean => fiber.getRef(Tracer.Tracer) === Tracer.nativeTracer
 
 const untold: Phases = { acquire: () => {}, statement: () => {}, decode: () => {} }
 
