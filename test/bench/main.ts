@@ -13,6 +13,7 @@ import { describe, table } from "../support/machine.ts"
 import { runMain } from "../support/main.ts"
 import { type Context, measure, type Result, type Row } from "./Row.ts"
 import { large } from "./rows/large.ts"
+import { pipeline, policies } from "./rows/policies.ts"
 import * as pool from "./rows/pool.ts"
 import { keys } from "./Subject.ts"
 
@@ -25,6 +26,8 @@ const rows: ReadonlyArray<Row> = [
   pool.five,
   pool.roundTrips,
   pool.transactionRoundTrips,
+  pipeline,
+  policies,
   ...large
 ]
 

@@ -1,13 +1,21 @@
 /** The pool's rows: throughput at four widths, transactions, shared sessions, and what a lease costs. */
 import type { Group, Row } from "../Row.ts"
 import type { Load, Querying, Subject } from "../Subject.ts"
-import { driver, driverShared, sluice, sluiceSql } from "../subjects/effects.ts"
+import {
+  driver,
+  driverShared,
+  sluice,
+  sluiceLease,
+  sluiceShared,
+  sluiceSharedLease,
+  sluiceSql
+} from "../subjects/effects.ts"
 import { pgPerQuery, pgPool } from "../subjects/pg.ts"
 import { kysely, postgresJs, slonik } from "../subjects/promises.ts"
 
 const pool = 10
 
-const everybody = [sluice, sluiceSql, driver, pgPool, postgresJs, slonik, kysely]
+const everybody = [sluice, sluiceLease, sluiceSql, driver, pgPool, postgresJs, slonik, kysely]
 
 const group = (
   url: string,
@@ -74,7 +82,13 @@ export const shared: Row = {
   unit: "op/s",
   groups: ({ url }) =>
     [20, 100].map((fibers) =>
-      group(url, fibers, [driverShared, driver, pgPool, postgresJs], (querying) => querying.select, perSecond)
+      group(
+        url,
+        fibers,
+        [sluiceSharedLease, sluiceShared, driverShared, driver, pgPool, postgresJs],
+        (querying) => querying.select,
+        perSecond
+      )
     )
 }
 

@@ -82,7 +82,7 @@ export const driver: Subject = {
 export const driverShared: Subject = {
   name: "driver shared",
   open: ({ pool, url }) =>
-    overSqlClient(PgClient.layer({ url: Redacted.make(url), maxConnections: pool, multiplexConcurrency: 32 }))
+    overSqlClient(PgClient.layer({ url: Redacted.make(url), maxConnections: pool, multiplex: true }))
 }
 
 class Bench extends Database.Service<Bench>()("bench", { roles: ["main"] }) {}
@@ -96,8 +96,26 @@ const byKey = Report.make("byKey", {
   lane: "interactive"
 })
 
+const byKeyShared = Report.make("byKeyShared", {
+  database: Bench.role("main"),
+  params: { id: Schema.Int },
+  row: { id: Schema.Int, name: Schema.String, value: Schema.Finite },
+  query: (sql, { id }) => sql`select id, name, value from items where id = ${id}`,
+  deadline: "10 seconds",
+  lane: "shared"
+})
+
+const statement = "select id, name, value from items where id = $1"
+
 const layerOf = (url: string, pool: number) =>
-  Bench.layer({ main: { url: Redacted.make(url), minConnections: Math.min(2, pool), maxConnections: pool } })
+  Bench.layer({
+    main: {
+      url: Redacted.make(url),
+      minConnections: Math.min(2, pool),
+      maxConnections: pool,
+      lanes: { shared: { shared: { sessions: Math.max(1, Math.ceil(pool / 2)) } } }
+    }
+  })
 
 /** A report of Sluice: deadline, lease, statement, decode. */
 export const sluice: Subject = {
@@ -120,4 +138,47 @@ export const sluice: Subject = {
 export const sluiceSql: Subject = {
   name: "sluice sql",
   open: ({ pool, url }) => overSqlClient(Layer.provide(Bench.layerSqlClient("main"), layerOf(url, pool)))
+}
+
+/** A session of Sluice's pool for one statement: what a report stands on, without the report. */
+export const sluiceLease: Subject = {
+  name: "sluice lease",
+  open: async ({ pool: size, url }) => {
+    const runtime = ManagedRuntime.make(layerOf(url, size))
+    const { pool } = (await runtime.runPromise(Bench.role("main"))).nodes[0]!
+    const load = effects(runtime)
+    const request = { name: "bench", lane: "interactive" }
+    const select = (id: number) =>
+      Effect.map(
+        pool.use(request, (session) => session.query(statement, [id])),
+        ({ rows }) => checked(rows[0], id)
+      )
+    return { select: load(select), five: load(five(select)), close: () => runtime.dispose() }
+  }
+}
+
+/** The same in a lane whose sessions are shared. */
+export const sluiceSharedLease: Subject = {
+  name: "sluice shared lease",
+  open: async ({ pool: size, url }) => {
+    const runtime = ManagedRuntime.make(layerOf(url, size))
+    const { read } = (await runtime.runPromise(Bench.role("main"))).nodes[0]!
+    const request = { name: "bench", lane: "shared" }
+    const select = (id: number) =>
+      Effect.map(
+        read(request, (session) => session.query(statement, [id])),
+        ({ rows }) => checked(rows[0], id)
+      )
+    return { select: effects(runtime)(select), close: () => runtime.dispose() }
+  }
+}
+
+/** A report in a lane whose sessions are shared. */
+export const sluiceShared: Subject = {
+  name: "sluice shared",
+  open: async ({ pool, url }) => {
+    const runtime = ManagedRuntime.make(layerOf(url, pool))
+    const select = (id: number) => Effect.map(byKeyShared.run({ id }), (rows) => checked(rows[0], id))
+    return { select: effects(runtime)(select), close: () => runtime.dispose() }
+  }
 }

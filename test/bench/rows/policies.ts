@@ -1,0 +1,189 @@
+/** What policies cost a call that succeeds at once: each alone, and the whole way of a report without a server. */
+import { Database, Report } from "@sluice/sdk"
+import * as Breaker from "@sluice/sdk/policy/Breaker"
+import * as Bulkhead from "@sluice/sdk/policy/Bulkhead"
+import * as Deadline from "@sluice/sdk/policy/Deadline"
+import * as RateLimit from "@sluice/sdk/policy/RateLimit"
+import * as Retry from "@sluice/sdk/policy/Retry"
+import * as Cockatiel from "cockatiel"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as ManagedRuntime from "effect/ManagedRuntime"
+import * as Schema from "effect/Schema"
+import CircuitBreaker from "opossum"
+import type { Contender, Group, Row } from "../Row.ts"
+
+const batch = 500
+
+/** Nanoseconds a call, one call after the other, for about `millis`. */
+const timed = async (millis: number, calls: (count: number) => Promise<unknown>): Promise<number> => {
+  const begin = performance.now()
+  let count = 0
+  while (performance.now() - begin < millis) {
+    await calls(batch)
+    count += batch
+  }
+  return ((performance.now() - begin) * 1e6) / count
+}
+
+const contender = (subject: string, calls: (count: number) => Promise<unknown>, close?: () => Promise<void>) => ({
+  subject,
+  open: async (): Promise<Contender> => ({
+    subject,
+    round: (millis) => timed(millis, calls),
+    close: close ?? (() => Promise.resolve())
+  })
+})
+
+const effect = (subject: string, one: Effect.Effect<unknown, unknown>) =>
+  contender(subject, (count) =>
+    Effect.runPromise(
+      Effect.gen(function* () {
+        for (let index = 0; index < count; index++) yield* one
+      })
+    )
+  )
+
+const promise = (subject: string, one: () => Promise<unknown>) =>
+  contender(subject, async (count) => {
+    for (let index = 0; index < count; index++) await one()
+  })
+
+const work = Effect.suspend(() => Effect.succeed(1))
+const asyncWork = () => Promise.resolve(1)
+
+class Nowhere extends Database.Service<Nowhere>()("nowhere", { roles: ["main"] }) {}
+
+const base = {
+  database: Nowhere.role("main"),
+  params: { id: Schema.Int },
+  row: { id: Schema.Int },
+  query: (sql: any, { id }: { readonly id: number }) => sql`select ${id} as id`,
+  deadline: "30 seconds"
+} as const
+
+const bare = Report.make("bare", base)
+const preset = Report.make("preset", { ...base, ...Report.presets.report })
+
+/** A role without a server: a lease is there at once, and the answer with it. */
+const scripted = () => {
+  const template = Object.assign(
+    (strings: ReadonlyArray<string>, ...values: ReadonlyArray<unknown>) => ({
+      compile: () => [strings.join("$1"), values] as const
+    }),
+    {}
+  )
+  const answer = Effect.succeed({ rows: [{ id: 1 }], truncated: false })
+  const use = (_: unknown, f: (session: unknown) => Effect.Effect<unknown>) => f({ query: () => answer })
+  const node = { name: "nowhere:0", pool: { use }, read: use }
+  const route = { attempt: (_: unknown, run: (node: unknown, until: undefined) => unknown) => run(node, undefined) }
+  const options = { maxConnections: 20, lanes: {} }
+  return { database: "nowhere", role: "main", name: "nowhere/main", options, nodes: [node], route, sql: template }
+}
+
+const reports = (): ReadonlyArray<Group["contenders"][number]> => {
+  const runtime = ManagedRuntime.make(Layer.succeed(Nowhere.role("main"), scripted() as never))
+  const report = (subject: string, one: Effect.Effect<unknown, unknown, never>) =>
+    contender(
+      subject,
+      (count) =>
+        runtime.runPromise(
+          Effect.gen(function* () {
+            for (let index = 0; index < count; index++) yield* one
+          })
+        ),
+      () => runtime.dispose()
+    )
+  return [
+    report("sluice, preset report", Effect.suspend(() => preset.run({ id: 1 })) as never),
+    report("sluice, deadline only", Effect.suspend(() => bare.run({ id: 1 })) as never)
+  ]
+}
+
+const cockatielAll = () =>
+  Cockatiel.wrap(
+    Cockatiel.timeout(30_000, Cockatiel.TimeoutStrategy.Aggressive),
+    Cockatiel.retry(Cockatiel.handleAll, { maxAttempts: 2, backoff: new Cockatiel.ExponentialBackoff() }),
+    Cockatiel.circuitBreaker(Cockatiel.handleAll, {
+      halfOpenAfter: 5000,
+      breaker: new Cockatiel.ConsecutiveBreaker(5)
+    }),
+    Cockatiel.bulkhead(10, 40),
+    Cockatiel.timeout(12_000, Cockatiel.TimeoutStrategy.Aggressive)
+  )
+
+export const pipeline: Row = {
+  name: "pipeline",
+  about:
+    "a whole report without a server (parameters, deadline, retry, breaker, bulkhead, attempt timeout, decode, metrics), beside the same five policies of cockatiel, and opossum (timeout, breaker, capacity), around nothing",
+  unit: "ns/op",
+  groups: () => {
+    const policy = cockatielAll()
+    const opossum = new CircuitBreaker(asyncWork, { timeout: 12_000, capacity: 10 })
+    return [
+      {
+        contenders: [
+          ...reports(),
+          promise("cockatiel", () => policy.execute(asyncWork)),
+          contender(
+            "opossum",
+            async (count) => {
+              for (let index = 0; index < count; index++) await opossum.fire()
+            },
+            async () => opossum.shutdown()
+          )
+        ]
+      }
+    ]
+  }
+}
+
+export const policies: Row = {
+  name: "policies",
+  about: "one policy around nothing, Sluice's and cockatiel's; `none` is the loop alone",
+  unit: "ns/op",
+  groups: () => {
+    const breaker = Breaker.make({ name: "bench" })
+    const bulkhead = Bulkhead.make({ key: "bench", permits: 10 })
+    const rate = RateLimit.make({ key: "bench", limit: 1_000_000_000, window: "1 second" })
+    const retry = Retry.make<never>({ key: "bench", classify: () => ({ retry: false }) })
+    const deadline = Deadline.make({ key: "bench", duration: "30 seconds" })
+    const theirs = {
+      timeout: Cockatiel.timeout(30_000, Cockatiel.TimeoutStrategy.Aggressive),
+      retry: Cockatiel.retry(Cockatiel.handleAll, { maxAttempts: 2 }),
+      breaker: Cockatiel.circuitBreaker(Cockatiel.handleAll, {
+        halfOpenAfter: 5000,
+        breaker: new Cockatiel.ConsecutiveBreaker(5)
+      }),
+      bulkhead: Cockatiel.bulkhead(10, 40)
+    }
+    return [
+      { contenders: [effect("none, effect", work), promise("none, promise", asyncWork)] },
+      {
+        contenders: [
+          effect("deadline", deadline.within(work)),
+          promise("cockatiel timeout", () => theirs.timeout.execute(asyncWork))
+        ]
+      },
+      {
+        contenders: [
+          effect("retry", retry.run(work)),
+          promise("cockatiel retry", () => theirs.retry.execute(asyncWork))
+        ]
+      },
+      {
+        contenders: [
+          effect("breaker", breaker.protect(work, "node")),
+          promise("cockatiel breaker", () => theirs.breaker.execute(asyncWork))
+        ]
+      },
+      {
+        contenders: [
+          effect("bulkhead", bulkhead.withPermit(work)),
+          promise("cockatiel bulkhead", () => theirs.bulkhead.execute(asyncWork))
+        ]
+      },
+      { contenders: [effect("rate limit", rate.run(work))] }
+    ]
+  }
+}
