@@ -106,6 +106,8 @@ export const make = Effect.fnUntraced(function* (
     connect: Session.connect(config),
     classifyConnect: classifyConnect(overrides),
     describeError: describeError(overrides),
+    // A password that is an Effect is asked again by the next attempt: one more, at once, for one that has just rotated.
+    refreshPassword: Effect.isEffect(options.password) ? Effect.void : undefined,
     // A node that nobody uses yet has no sessions but the one it is watched through.
     min: watch === undefined ? options.minConnections : 0,
     max: options.maxConnections,
