@@ -39,8 +39,8 @@ export default defineConfig({
       project("postgres", ["postgres"], servers),
       project("drill", ["drill", "bench"], servers)
     ],
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
+    testTimeout: 120_000,
+    hookTimeout: 120_000,
     // More servers at once than cores only makes every timing test slower.
     maxWorkers: Math.max(1, Math.min(4, availableParallelism()))
   }
