@@ -64,10 +64,12 @@ const leftBehind = (directory: string) =>
     const processes = spawnSync("ps", ["-axo", "command"], { encoding: "utf8" }).stdout.split("\n")
     return [
       ...processes.filter((line) => line.includes(directory)),
-      // tsx keeps the files it has translated.
-      ...fs.readdirSync(directory).filter((name) => !name.startsWith("tsx-") && name !== "node-compile-cache")
+      // Caches: what tsx has translated, and the binaries where the server's user cannot reach node_modules.
+      ...fs.readdirSync(directory).filter((name) => !caches.test(name))
     ]
   })
+
+const caches = /^(tsx-|node-compile-cache$|sluice-embedded-postgres-)/
 
 const nothingLeft = (directory: string) => expectEventually(leftBehind(directory), (left) => left.length === 0, 20_000)
 
