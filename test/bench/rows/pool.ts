@@ -3,6 +3,7 @@ import type { Group, Row } from "../Row.ts"
 import type { Load, Querying, Subject } from "../Subject.ts"
 import {
   driver,
+  driverLease,
   driverShared,
   sluice,
   sluiceLease,
@@ -15,7 +16,7 @@ import { kysely, postgresJs, slonik } from "../subjects/promises.ts"
 
 const pool = 10
 
-const everybody = [sluice, sluiceLease, sluiceSql, driver, pgPool, postgresJs, slonik, kysely]
+const everybody = [sluice, sluiceLease, sluiceSql, driverLease, driver, pgPool, postgresJs, slonik, kysely]
 
 const group = (
   url: string,

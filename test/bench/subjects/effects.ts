@@ -1,5 +1,6 @@
 /** Subjects in Effect's world: the bare driver, and Sluice. */
 import * as PgClient from "@effect/sql-pg/PgClient"
+import * as PgPool from "@effect/sql-pg/PgPool"
 import { Database, Report } from "@sluice/sdk"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -76,6 +77,23 @@ const overSqlClient = async (layer: Layer.Layer<SqlClient.SqlClient, unknown>): 
 export const driver: Subject = {
   name: "driver",
   open: ({ pool, url }) => overSqlClient(PgClient.layer({ url: Redacted.make(url), maxConnections: pool }))
+}
+
+/** A connection of the driver's own pool for one statement, without Effect's `SqlClient`: the like of `sluice lease`. */
+export const driverLease: Subject = {
+  name: "driver lease",
+  open: async ({ pool: size, url }) => {
+    const layer = Layer.effect(PgPool.PgPool, PgPool.make({ url: Redacted.make(url), maxConnections: size }))
+    const runtime = ManagedRuntime.make(layer)
+    const pool = await runtime.runPromise(PgPool.PgPool)
+    const load = effects(runtime)
+    const select = (id: number) =>
+      Effect.map(
+        pool.use((connection) => connection.query(statement, [id])),
+        ({ rows }) => checked(rows[0] as unknown as Item, id)
+      )
+    return { select: load(select), five: load(five(select)), close: () => runtime.dispose() }
+  }
 }
 
 /** The same with its sessions shared by fibers (pipelining). */
