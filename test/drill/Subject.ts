@@ -1,4 +1,5 @@
 /** Who is drilled: what a user of Sluice, of the bare driver and of `pg` would write, each with the same deadline. */
+import type * as Clock from "effect/Clock"
 
 /** How one call ended. */
 export type Answer =
@@ -19,6 +20,10 @@ export interface Target {
   readonly pool: number
   /** Every call is answered in this many milliseconds, says its declaration. */
   readonly deadline: number
+  /** What is connected to is a pooler in transaction mode. */
+  readonly pooler?: "transaction" | undefined
+  /** The clock of those who live in Effect. */
+  readonly clock: Clock.Clock
 }
 
 export interface Subject {
@@ -31,6 +36,8 @@ export interface Opened {
   readonly read: (id: number) => Promise<Answer>
   /** Inserts a token, once; about 20 ms on the server as well. */
   readonly write: (token: string) => Promise<Answer>
+  /** Inserts a token twice in one transaction, thinking for 10 ms in between; where transactions are drilled. */
+  readonly transfer?: (token: string) => Promise<Answer>
   /** Permits and sessions still held although nobody is calling, as the subject's own counters say. */
   readonly held: () => Promise<number>
   readonly close: () => Promise<void>

@@ -1,5 +1,8 @@
 import * as Effect from "effect/Effect"
 import type { Fault, Scene } from "./Fault.ts"
+import { bouncerRestarted } from "./faults-bouncer.ts"
+import { diskFull } from "./faults-disk.ts"
+import { transactionFaults } from "./faults-transaction.ts"
 
 const nothing = () => Effect.void
 
@@ -23,6 +26,12 @@ const block = (millis: number) =>
   Effect.sync(() => {
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, millis)
   })
+
+/** A smart shutdown is a SIGTERM: it waits for the clients, and lets nobody in. */
+const smartShutdown = ({ cluster: { primary } }: Scene) =>
+  Effect.flatMap(primary.pid, (pid) => Effect.sync(() => pid !== undefined && process.kill(pid, "SIGTERM")))
+
+const hour = 3_600_000
 
 export const faults: ReadonlyArray<Fault> = [
   {
@@ -48,6 +57,15 @@ export const faults: ReadonlyArray<Fault> = [
     begin: oneBackend,
     lasts: 0,
     end: nothing
+  },
+  ...transactionFaults,
+  {
+    name: "restart-smart",
+    about: "smart shutdown: for 2 s nobody is let in while sessions live on; they are ended, server started",
+    while: "busy",
+    begin: smartShutdown,
+    lasts: 2_000,
+    end: ({ cluster }) => cluster.primary.restart("fast")
   },
   {
     name: "restart-fast",
@@ -186,5 +204,17 @@ export const faults: ReadonlyArray<Fault> = [
     begin: () => block(2_000),
     lasts: 0,
     end: nothing
+  },
+  diskFull,
+  bouncerRestarted,
+  {
+    name: "clock-moved",
+    about: "the wall clock jumps 3 hours ahead, 2 s later 6 hours back: nobody may notice",
+    while: "busy",
+    subjects: ["sluice", "driver"],
+    begin: ({ jump }) => Effect.sync(() => jump(3 * hour)),
+    lasts: 2_000,
+    end: ({ jump }) => Effect.sync(() => jump(-6 * hour)),
+    unnoticed: true
   }
 ]

@@ -45,14 +45,17 @@ export interface LoadOptions {
   readonly random: () => number
   /** Begins every token. */
   readonly tag: string
+  /** What a write is, and how many calls there are to one. Default: a statement, one in five. */
+  readonly writes?: "statements" | "transactions" | undefined
+  readonly every?: number | undefined
   readonly now?: (() => number) | undefined
 }
 
 /** Beyond the deadline, a caller is told within this many milliseconds. */
-const grace = 50
+export const grace = 50
 
 /** Sees how long this process itself was not running: a call is not late for what was our own absence. */
-const heartbeat = (now: () => number) => {
+export const heartbeat = (now: () => number) => {
   const absences: Array<{ readonly from: number; readonly to: number }> = []
   let last = now()
   const timer = setInterval(() => {
@@ -80,6 +83,8 @@ export const makeLoad = (opened: Opened, options: LoadOptions) => {
   const now = options.now ?? (() => performance.now())
   const zero = now()
   const calls: Array<Call> = []
+  const write = (options.writes === "transactions" ? opened.transfer : undefined) ?? opened.write
+  const every = options.every ?? (options.writes === "transactions" ? 2 : 5)
   const acknowledged = new Set<string>()
   const refused = new Set<string>()
   const unknown = new Set<string>()
@@ -101,11 +106,11 @@ export const makeLoad = (opened: Opened, options: LoadOptions) => {
 
   const once = async (): Promise<void> => {
     const n = number++
-    const isWrite = n % 5 === 4
+    const isWrite = n % every === every - 1
     const id = 1 + Math.floor(options.random() * 1_000)
     const token = `${options.tag}-${n}`
     const began = now()
-    const answer = await settle(isWrite ? opened.write(token) : opened.read(id))
+    const answer = await settle(isWrite ? write(token) : opened.read(id))
     const ended = now()
     const late = ended - began - heart.between(began, ended) > options.deadline + grace
     const at = { began: began - zero, ended: ended - zero, late }

@@ -15,6 +15,7 @@ import { drillTopology, topologyFaults } from "./faults-topology.ts"
 import { faults } from "./faults.ts"
 import { type DrillResult, zeros } from "./harness.ts"
 import { drill, prepare } from "./run.ts"
+import { generator } from "./seeded.ts"
 import { subjects } from "./subjects.ts"
 import { type Panel, timeline } from "./timeline.ts"
 
@@ -46,17 +47,6 @@ const drilled = subjects.filter(({ name }) => args.subject === undefined || args
 // Only Sluice takes a list of servers.
 const chosenClusters = drilled.some(({ name }) => name === "sluice") ? topologyFaults.filter(isChosen) : []
 const seed = args.seed === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(args.seed)
-
-// mulberry32: small, seeded, good enough to choose keys and pauses.
-const generator = (start: number) => {
-  let state = start >>> 0
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296
-  }
-}
 
 const columns = [
   "calls",
@@ -126,7 +116,12 @@ const program = Effect.gen(function* () {
     console.log(`${fault.name}: ${fault.about}`)
     const panels: Array<Panel> = []
     const lines: Array<DrillResult> = []
+    if (fault.unavailable !== undefined) {
+      console.log(`skipped: ${fault.unavailable}\n`)
+      continue
+    }
     for (const subject of drilled) {
+      if (fault.subjects !== undefined && !fault.subjects.includes(subject.name)) continue
       const { panel, result } = yield* drill(ground, fault, subject, {
         workers: 20,
         pool: 10,

@@ -1,13 +1,19 @@
 import * as PgClient from "@effect/sql-pg/PgClient"
 import { Database, Report } from "@sluice/sdk"
+import * as PgFailure from "@sluice/sdk/PgFailure"
+import * as Deadline from "@sluice/sdk/policy/Deadline"
+import { DeadlineExceeded } from "@sluice/sdk/ReportError"
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
+import type { SqlClient } from "effect/sql/SqlClient"
 import { isSqlError } from "effect/sql/SqlError"
 import * as pg from "pg"
 import type { Answer, Opened, Subject, Target } from "./Subject.ts"
@@ -65,11 +71,30 @@ const reportsOf = (deadline: number) => ({
   })
 })
 
+/** One transaction: two rows, a moment of the caller's own in between. */
+const transfer = (sql: SqlClient, token: string) =>
+  sql.withTransaction(
+    Effect.gen(function* () {
+      yield* sql`insert into ledger (token, part) values (${token}, 1)`
+      yield* Effect.sleep("10 millis")
+      yield* sql`insert into ledger (token, part) values (${token}, 2)`
+      return token
+    })
+  )
+
+/** A failed transaction may have been committed only if nobody knows that it was not. */
+const declaredTransfer = (error: unknown) => {
+  if (error instanceof DeadlineExceeded) return { error: error._tag, mayBeApplied: true }
+  if (!isSqlError(error)) return undefined
+  const { class: name, outcome } = PgFailure.fromSqlError(error)
+  return { error: name, mayBeApplied: outcome === "unknown" || outcome === "applied" }
+}
+
 /** Reports of Sluice: a read that retries, a write that is never repeated. */
 export const sluice: Subject = {
   name: "sluice",
   open: async (target) => {
-    const { applicationName, database, deadline, host, password, pool: maxConnections, port, user } = target
+    const { applicationName, clock, database, deadline, host, password, pool: maxConnections, port, user } = target
     const runtime = ManagedRuntime.make(
       Drill.layer({
         main: {
@@ -80,11 +105,12 @@ export const sluice: Subject = {
           password: Redacted.make(password),
           sslmode: "disable",
           applicationName,
-          maxConnections
+          maxConnections,
+          pooler: target.pooler ?? "none"
         }
-      })
+      }).pipe(Layer.provideMerge(Layer.succeed(Clock.Clock, clock)))
     )
-    const { nodes } = await runtime.runPromise(Drill.role("main"))
+    const { nodes, sql } = await runtime.runPromise(Drill.role("main"))
     const { read, write } = reportsOf(deadline)
     return {
       read: (id) =>
@@ -93,6 +119,10 @@ export const sluice: Subject = {
         runtime
           .runPromiseExit(Effect.map(write.run({ token }), (rows) => rows[0]?.token ?? "nothing"))
           .then(answerOf(write)),
+      transfer: (token) =>
+        runtime
+          .runPromiseExit(transfer(sql, token).pipe(Deadline.within({ key: "transfer", duration: deadline })))
+          .then((exit) => answer(exit, declaredTransfer)),
       held: () =>
         Effect.runPromise(
           Effect.map(
@@ -114,8 +144,9 @@ export const driver: Subject = {
       PgClient.layer({
         url: Redacted.make(urlOf(target)),
         applicationName: target.applicationName,
-        maxConnections: target.pool
-      })
+        maxConnections: target.pool,
+        prepare: target.pooler === undefined
+      }).pipe(Layer.provideMerge(Layer.succeed(Clock.Clock, target.clock)))
     )
     const sql = await runtime.runPromise(PgClient.PgClient)
     const declared = (error: unknown) =>
@@ -146,6 +177,10 @@ export const driver: Subject = {
             )
           )
           .then((exit) => answer(exit, declared)),
+      transfer: (token) =>
+        runtime
+          .runPromiseExit(Effect.timeout(transfer(sql, token), deadline))
+          .then((exit) => answer(exit, declared)),
       held: async () => 0,
       close: () => runtime.dispose()
     }
@@ -163,22 +198,37 @@ export const pgPool: Subject = {
       query_timeout: target.deadline
     })
     pool.on("error", () => {})
+    const failed = (error: unknown): Answer =>
+      error instanceof Error
+        ? { kind: "declared", error: (error as { readonly code?: string }).code ?? error.message, mayBeApplied: true }
+        : { kind: "otherwise", error: String(error) }
     const query = (text: string, value: unknown, column: string): Promise<Answer> =>
-      pool.query<Record<string, string>>({ name: column, text, values: [value] }).then(
-        ({ rows }) => ({ kind: "ok", value: rows[0]?.[column] ?? "nothing" }),
-        (error: unknown) =>
-          error instanceof Error
-            ? {
-                kind: "declared",
-                error: (error as { readonly code?: string }).code ?? error.message,
-                mayBeApplied: true
-              }
-            : { kind: "otherwise", error: String(error) }
-      )
+      pool
+        .query<Record<string, string>>({ ...(target.pooler ? {} : { name: column }), text, values: [value] })
+        .then(({ rows }): Answer => ({ kind: "ok", value: rows[0]?.[column] ?? "nothing" }), failed)
+    /** As its documentation writes it. */
+    const transaction = async (token: string): Promise<Answer> => {
+      const client = await pool.connect()
+      // While it is lent, nobody else hears its errors.
+      client.on("error", () => {})
+      try {
+        await client.query("begin")
+        await client.query("insert into ledger (token, part) values ($1, 1)", [token])
+        await new Promise((resolve) => setTimeout(resolve, 10))
+        await client.query("insert into ledger (token, part) values ($1, 2)", [token])
+        await client.query("commit")
+        client.release()
+        return { kind: "ok", value: token }
+      } catch (error) {
+        client.release(true)
+        return failed(error)
+      }
+    }
     return {
       read: (id) => query("select name from items, pg_sleep(0.02) where id = $1", id, "name"),
       write: (token) =>
         query("insert into writes (token) select $1::text from pg_sleep(0.02) returning token", token, "token"),
+      transfer: (token) => transaction(token).catch(failed),
       held: async () => pool.waitingCount + (pool.totalCount - pool.idleCount),
       close: () => pool.end()
     }

@@ -6,6 +6,7 @@ import * as fs from "node:fs"
 import * as net from "node:net"
 import * as os from "node:os"
 import * as path from "node:path"
+import { undoneBy } from "./guarded.ts"
 
 export const installed = spawnSync("pgbouncer", ["--version"]).status === 0
 if (!installed) console.warn("pgbouncer is not installed: its tests are skipped")
@@ -25,40 +26,57 @@ const listening = (port: number) =>
     socket.once("error", () => resume(Effect.succeed(false)))
   })
 
-/** A PgBouncer in transaction mode before the cluster's primary, with so many server connections. */
-export const bouncer = (connections: number) =>
+export interface Upstream {
+  readonly port: number
+  readonly database: string
+  readonly user: string
+  readonly password?: string | undefined
+}
+
+/** A PgBouncer in transaction mode, with so many server connections; it can be killed (-9) and started again. */
+export const bouncerBefore = ({ database, password, port: upstream, user }: Upstream, connections: number) =>
   Effect.gen(function* () {
-    const { primary } = yield* PgCluster.PgCluster
     const port = yield* freePort
     const root = process.getuid?.() === 0
-    yield* Effect.acquireRelease(
-      Effect.sync((): { readonly directory: string; readonly child: ChildProcess } => {
-        const directory = fs.mkdtempSync(path.join(os.tmpdir(), "sluice-pgbouncer-"))
-        fs.chmodSync(directory, 0o777)
-        const file = path.join(directory, "pgbouncer.ini")
-        fs.writeFileSync(
-          file,
-          [
-            "[databases]",
-            `postgres = host=127.0.0.1 port=${primary.port} dbname=postgres user=postgres`,
-            "[pgbouncer]",
-            "listen_addr = 127.0.0.1",
-            `listen_port = ${port}`,
-            "unix_socket_dir =",
-            "auth_type = any",
-            "pool_mode = transaction",
-            `default_pool_size = ${connections}`,
-            root ? "user = nobody" : ""
-          ].join("\n")
-        )
-        return { directory, child: spawn("pgbouncer", [file], { stdio: "ignore" }) }
-      }),
-      ({ child, directory }) =>
-        Effect.sync(() => {
-          child.kill("SIGKILL")
-          fs.rmSync(directory, { recursive: true, force: true })
-        })
+    const directory = fs.mkdtempSync(path.join(os.tmpdir(), "sluice-pgbouncer-"))
+    const pidFile = path.join(directory, "pid")
+    yield* undoneBy('[ -s "$DIR/pid" ] && kill -9 "$(cat "$DIR/pid")"; rm -rf "$DIR"', { DIR: directory })
+    fs.chmodSync(directory, 0o777)
+    const file = path.join(directory, "pgbouncer.ini")
+    const secret = password === undefined ? "" : ` password='${password.replaceAll("'", "''")}'`
+    fs.writeFileSync(
+      file,
+      [
+        "[databases]",
+        `${database} = host=127.0.0.1 port=${upstream} dbname=${database} user=${user}${secret}`,
+        "[pgbouncer]",
+        "listen_addr = 127.0.0.1",
+        `listen_port = ${port}`,
+        "unix_socket_dir =",
+        "auth_type = any",
+        "pool_mode = transaction",
+        `default_pool_size = ${connections}`,
+        root ? "user = nobody" : ""
+      ].join("\n")
     )
-    for (let patience = 0; patience < 200 && !(yield* listening(port)); patience++) yield* Effect.sleep("20 millis")
-    return { host: "127.0.0.1", port }
+    let child: ChildProcess | undefined
+    const start = Effect.gen(function* () {
+      child = spawn("pgbouncer", [file], { stdio: "ignore" })
+      fs.writeFileSync(pidFile, String(child.pid))
+      for (let patience = 0; patience < 200 && !(yield* listening(port)); patience++) yield* Effect.sleep("20 millis")
+    })
+    const kill = Effect.callback<void>((resume) => {
+      if (child === undefined || child.exitCode !== null || child.signalCode !== null) return resume(Effect.void)
+      child.once("exit", () => resume(Effect.void))
+      child.kill("SIGKILL")
+    })
+    yield* start
+    yield* Effect.addFinalizer(() => kill)
+    return { host: "127.0.0.1", port, start, kill }
   })
+
+/** A PgBouncer in transaction mode before the cluster's primary. */
+export const bouncer = (connections: number) =>
+  Effect.flatMap(PgCluster.PgCluster, ({ primary }) =>
+    bouncerBefore({ port: primary.port, database: "postgres", user: "postgres" }, connections)
+  )
