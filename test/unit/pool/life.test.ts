@@ -120,6 +120,30 @@ describe("idle", () => {
     })
   )
 
+  it.effect("a wall clock that is moved ends neither lifetimes nor waits, and keeps nobody waiting", () =>
+    Effect.gen(function* () {
+      const server = new FakeServer()
+      const clock = yield* Clock.Clock
+      let moved = 0
+      const movable = { ...clock, currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe() + moved }
+      const pool = yield* Effect.provideService(makePool(server, { min: 1, max: 1 }), Clock.Clock, movable)
+      const hour = 3_600_000
+      for (const by of [3 * hour, -6 * hour]) {
+        const holder = yield* start(hold(pool, 2_000))
+        const deadline = Number(clock.monotonicTimeNanosUnsafe()) / 1e6 + 1_500
+        const waiter = yield* start(Effect.exit(hold(pool, 0, { deadline })))
+        moved += by
+        yield* TestClock.adjust(1_400)
+        assert.isUndefined(waiter.pollUnsafe(), `moved by ${by}: told early`)
+        yield* TestClock.adjust(200)
+        assert.isDefined(waiter.pollUnsafe(), `moved by ${by}: not told`)
+        yield* TestClock.adjust(5_000)
+        yield* Fiber.join(holder)
+        assert.lengthOf(server.sessions, 1, `moved by ${by}: the session was replaced`)
+      }
+    })
+  )
+
   it.effect("keepalive asks idle sessions regularly, when it is wanted", () =>
     Effect.gen(function* () {
       const server = new FakeServer()

@@ -6,6 +6,7 @@ import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
+import { monotonicMillis } from "../internal/Monotonic.ts"
 
 /** setTimeout takes no more than 2^31 ms; waking early is harmless. */
 const longestSleepMillis = 3_600_000
@@ -29,7 +30,7 @@ export class Alarm {
     if (at >= this.at || this.stopped) return
     this.fiber?.interruptUnsafe()
     this.at = at
-    const wait = Math.min(Math.max(at - this.clock.currentTimeMillisUnsafe(), 1), longestSleepMillis)
+    const wait = Math.min(Math.max(Math.ceil(at - monotonicMillis(this.clock)), 1), longestSleepMillis)
     this.fiber = this.fork(
       Effect.andThen(
         this.clock.sleep(Duration.millis(wait)),

@@ -9,18 +9,20 @@ import * as Report from "./PoolReport.ts"
 export class Housekeeper<S extends Poolable> {
   private readonly core: PoolCore<S>
   private lastRound: number
+  private lastWall: number
   private nextRound: number
 
   constructor(core: PoolCore<S>) {
     this.core = core
     this.lastRound = core.now()
+    this.lastWall = core.clock.currentTimeMillisUnsafe()
     this.nextRound = this.lastRound + core.settings.housekeepingInterval
   }
 
   /** Called whenever the alarm rings; does its work when a round is due. */
   ring(now: number): void {
     const { core } = this
-    if (now >= this.nextRound || now < this.lastRound) {
+    if (now >= this.nextRound) {
       this.watchClock(now)
       this.lastRound = now
       this.nextRound = now + core.settings.housekeepingInterval
@@ -35,17 +37,21 @@ export class Housekeeper<S extends Poolable> {
     core.alarm.set(this.nextRound)
   }
 
-  /** A process that stood still (a paused machine, a blocked event loop) knows nothing about its sockets: ask before use. */
+  /**
+   * A process that stood still (a paused machine, a blocked event loop) knows nothing about its sockets: ask before use.
+   * Monotonic time may stand still with the machine; the wall clock does not.
+   */
   private watchClock(now: number): void {
     const { core } = this
     const interval = core.settings.housekeepingInterval
-    const elapsed = now - this.lastRound
-    if (elapsed >= 0 && elapsed <= 1.5 * interval) return
+    const wall = core.clock.currentTimeMillisUnsafe()
+    const elapsed = Math.max(now - this.lastRound, wall - this.lastWall)
+    this.lastWall = wall
+    if (elapsed <= 1.5 * interval) return
     core.counters.stalls++
     core.emit({ _tag: "Stalled", lateMillis: elapsed - interval })
     for (const entry of core.sessions) {
       if (entry.state === "idle") entry.aliveAt = -Infinity
-      if (elapsed < 0) entry.idleSince = Math.min(entry.idleSince, now)
     }
   }
 

@@ -12,6 +12,7 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type * as Random from "effect/Random"
 import type { SqlError } from "effect/sql/SqlError"
+import { monotonicMillis } from "../internal/Monotonic.ts"
 import { Alarm } from "./Alarm.ts"
 import type { Backoff } from "./Backoff.ts"
 import { Care } from "./Care.ts"
@@ -43,7 +44,7 @@ export interface PoolRequest {
   /** Higher is served first. Default: the lane's. */
   readonly priority?: number | undefined
   /**
-   * When the caller must have an answer, in milliseconds of the Clock; a function is asked only if the caller has to wait.
+   * When the caller must have an answer, in monotonic milliseconds of the Clock; a function is asked only if the caller has to wait.
    * `acquireTimeout` bounds it in any case.
    */
   readonly deadline?: number | (() => number) | undefined
@@ -115,7 +116,7 @@ export class PoolCore<S extends Poolable> {
   }
 
   now(): number {
-    return this.clock.currentTimeMillisUnsafe()
+    return monotonicMillis(this.clock)
   }
 
   /** A lane that nobody declared has neither reserve nor cap. */

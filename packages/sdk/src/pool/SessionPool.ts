@@ -172,7 +172,7 @@ export const make = Effect.fnUntraced(function* <S extends Poolable>(
     )
   yield* Scope.addFinalizer(scope, close())
 
-  housekeeper.ring(clock.currentTimeMillisUnsafe())
+  housekeeper.ring(core.now())
   const boot = options.boot?.mode ?? "lazy"
   core.pumpAll()
   core.flush()

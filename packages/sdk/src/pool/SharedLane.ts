@@ -17,6 +17,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
+import { monotonicMillis } from "../internal/Monotonic.ts"
 import { Overloaded } from "../ReportError.ts"
 import type { Poolable } from "./Poolable.ts"
 import type { AcquireError, PoolRequest, SessionPool } from "./SessionPool.ts"
@@ -95,7 +96,7 @@ export const make = Effect.fnUntraced(function* <S extends Shareable>(
   }
 
   const pump = (): void => {
-    const now = clock.currentTimeMillisUnsafe()
+    const now = monotonicMillis(clock)
     while (waiting.length > 0) {
       if (waiting[0]!.left) {
         waiting.shift()
@@ -126,7 +127,7 @@ export const make = Effect.fnUntraced(function* <S extends Shareable>(
         return
       }
       const session = exit.value
-      const now = clock.currentTimeMillisUnsafe()
+      const now = monotonicMillis(clock)
       const member: Member<S> = { session, scope, since: now, inUse: 0, progress: now }
       session.share(true, silence)
       members.add(member)
@@ -146,7 +147,7 @@ export const make = Effect.fnUntraced(function* <S extends Shareable>(
 
   const giveBack = (member: Member<S>): void => {
     member.inUse--
-    member.progress = clock.currentTimeMillisUnsafe()
+    member.progress = monotonicMillis(clock)
     if (waiting.length > 0) pump()
     if (member.inUse === 0) linger()
   }
@@ -187,7 +188,7 @@ export const make = Effect.fnUntraced(function* <S extends Shareable>(
     Effect.suspend(() => {
       let held: Member<S> | undefined
       let queued: Waiter<S> | undefined
-      const now = clock.currentTimeMillisUnsafe()
+      const now = monotonicMillis(clock)
       const member = waiting.length === 0 ? pick(now) : undefined
       const served =
         member === undefined

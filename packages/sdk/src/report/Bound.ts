@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import { isSqlError } from "effect/sql/SqlError"
 import type { RoleService } from "../Database.ts"
+import { monotonicMillis } from "../internal/Monotonic.ts"
 import * as PgFailure from "../PgFailure.ts"
 import * as Caller from "../policy/Caller.ts"
 import * as Deadline from "../policy/Deadline.ts"
@@ -67,11 +68,14 @@ export const serverTimeout = ({ attemptTimeout }: Declared): number =>
  */
 export const sessionBy = (fiber: Fiber.Fiber<unknown, unknown>, until = Infinity): (() => number) => {
   return () => {
+    const clock = fiber.getRef(Clock.Clock)
+    const now = monotonicMillis(clock)
+    // A router's instants are those of the wall clock.
+    const bound = until === Infinity ? until : now + until - clock.currentTimeMillisUnsafe()
     const left = Deadline.remainingOf(fiber)
     // One that is late already is its deadline's.
-    if (left === Infinity || left === 0) return until
-    const now = fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()
-    return Math.min(until, Math.floor(now + left - Math.min(25, left / 20)))
+    if (left === Infinity || left === 0) return bound
+    return Math.min(bound, Math.floor(now + left - Math.min(25, left / 20)))
   }
 }
 

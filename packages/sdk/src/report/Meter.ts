@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
+import { monotonicMillis } from "../internal/Monotonic.ts"
 import * as Telemetry from "../Telemetry.ts"
 import type { Call } from "./Bound.ts"
 
@@ -38,9 +39,9 @@ export const make = (report: string): Meter => {
     fiber: Fiber.Fiber<unknown, unknown>
   ): ((exit: Exit.Exit<unknown, unknown>) => Effect.Effect<void>) => {
     const clock = fiber.getRef(Clock.Clock)
-    const at = clock.currentTimeMillisUnsafe()
+    const at = monotonicMillis(clock)
     return (exit) => {
-      record(outcomeOf(exit), clock.currentTimeMillisUnsafe() - at, fiber.context)
+      record(outcomeOf(exit), monotonicMillis(clock) - at, fiber.context)
       attempts.updateUnsafe(call.sent, fiber.context)
       return Effect.void
     }
