@@ -209,8 +209,8 @@ export const make = <
     errors: new Set(Declared.errors(declared).values()),
     declared,
     annotations: Context.empty(),
-    runWithInfo: call,
-    run: (input: unknown) => Effect.map(call(input), rowsOf),
+    runWithInfo: (input: unknown) => Effect.map(call(input), Pipeline.resultOf),
+    run: (input: unknown) => Effect.map(call(input), Pipeline.rowsOf),
     stream: Streaming.make(declared)
   })
 }
@@ -224,8 +224,6 @@ export const explainText = (report: Any): string => Explain.toText(explain(repor
 
 /** {@link explain} as Markdown, for a catalogue. */
 export const explainMarkdown = (report: Any): string => Explain.toMarkdown(explain(report))
-
-const rowsOf = (result: ReportResult<unknown>): ReadonlyArray<unknown> => result.rows
 
 const Proto = {
   [TypeId]: TypeId,

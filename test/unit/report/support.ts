@@ -15,6 +15,7 @@ import { inspect } from "node:util"
 import type { RoleService } from "../../../packages/sdk/src/Database.ts"
 import type { Session, StatementOptions } from "../../../packages/sdk/src/pool/Session.ts"
 import { connectionError, serverError } from "../../../packages/sdk/src/pool/session/Facts.ts"
+import type { Limit } from "../../../packages/sdk/src/pool/Poolable.ts"
 import type * as SessionPool from "../../../packages/sdk/src/pool/SessionPool.ts"
 import * as SqlClients from "../../../packages/sdk/src/pool/SqlClients.ts"
 import type { Node } from "../../../packages/sdk/src/topology/Node.ts"
@@ -66,33 +67,58 @@ const nobody: SqlClients.Leaser<never> = {
 }
 const sql = Effect.runSync(SqlClients.makeWithReactivity(nobody, { config: {} }))
 
+/** As a session's query, which a limit ends on time. */
+const limited = <A, E>(limit: Limit<any> | undefined, self: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+  limit === undefined
+    ? self
+    : Effect.withFiber((fiber) =>
+        Effect.callback<A, E>((resume) => {
+          const stay = limit((error) => {
+            resume(Effect.fail(error))
+            work.interruptUnsafe()
+          })
+          const work = Effect.runForkWith(fiber.context)(self)
+          work.addObserver((exit) => {
+            stay()
+            resume(exit)
+          })
+          return Effect.sync(() => {
+            stay()
+            work.interruptUnsafe()
+          })
+        })
+      )
+
 /** A role whose servers answer by a script. */
 export const makeRole = Effect.fnUntraced(function* (script: Script, options: RoleOptions = {}) {
   const { nodes: count = 1, ...poolOptions } = options
   const executions: Array<Execution> = []
   const servers: Array<FakeServer> = []
   const scripted = (node: string, session: FakeSession) => ({
-    query: (_sql: string, params: ReadonlyArray<unknown>, statement?: StatementOptions) =>
-      Effect.suspend(() => {
-        session.busy = true
-        session.clean = false
-        return Clock.clockWith((clock) => {
-          const at = clock.currentTimeMillisUnsafe()
-          const execution = { number: executions.length + 1, node, at, params, options: statement }
-          executions.push(execution)
-          return Effect.onExit(script(execution), (exit) =>
-            Effect.sync(() => {
-              if (Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause)) return
-              session.busy = false
-              session.clean = true
-            })
-          )
-        })
-      }).pipe(
-        Effect.map((all) => {
-          const limit = statement?.maxRows ?? Infinity
-          return { rows: all.slice(0, limit), truncated: all.length > limit }
-        })
+    query: (_sql: string, params: ReadonlyArray<unknown>, statement?: StatementOptions, limit?: Limit<any>) =>
+      limited(
+        limit,
+        Effect.suspend(() => {
+          session.busy = true
+          session.clean = false
+          return Clock.clockWith((clock) => {
+            const at = clock.currentTimeMillisUnsafe()
+            const execution = { number: executions.length + 1, node, at, params, options: statement }
+            executions.push(execution)
+            return Effect.onExit(script(execution), (exit) =>
+              Effect.sync(() => {
+                if (Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause)) return
+                session.busy = false
+                session.clean = true
+              })
+            )
+          })
+        }).pipe(
+          Effect.map((all) => {
+            const limit = statement?.maxRows ?? Infinity
+            return { rows: all.slice(0, limit), truncated: all.length > limit }
+          })
+        )
       )
   })
   const nodes: Array<Node> = []

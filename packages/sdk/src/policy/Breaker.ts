@@ -143,6 +143,10 @@ interface Entry {
   lastOpenMillis: number
 }
 
+/** The work left by itself when the call's deadline came. */
+const isDeadline = (error: unknown): boolean =>
+  typeof error === "object" && error !== null && "_tag" in error && error._tag === "DeadlineExceeded"
+
 const firstOpen = 5_000
 const longestOpen = 60_000
 
@@ -192,9 +196,12 @@ export const make = <E = unknown>(options: Options<E>): Breaker<E> => {
 
   const signalOf = (fiber: Fiber.Fiber<unknown, unknown>, cause: Cause.Cause<E>, elapsed: number): Signal => {
     const error = CauseModule.findErrorOption(cause)
+    const isCut = error._tag === "None" ? !CauseModule.hasDies(cause) : isDeadline(error.value)
+    if (isCut && Deadline.expiredOf(fiber)) {
+      return hangMillis !== undefined && elapsed >= hangMillis ? "failure" : "ignored"
+    }
     if (error._tag === "Some") return classify === undefined ? "failure" : classify(error.value)
-    if (CauseModule.hasDies(cause)) return options.defects ?? "failure"
-    return hangMillis !== undefined && elapsed >= hangMillis && Deadline.expiredOf(fiber) ? "failure" : "ignored"
+    return CauseModule.hasDies(cause) ? (options.defects ?? "failure") : "ignored"
   }
 
   /** Sets how long the circuit stays open. Until the schedule has answered, the time before holds. */

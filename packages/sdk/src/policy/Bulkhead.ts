@@ -13,6 +13,7 @@
  * ```
  */
 import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
@@ -201,16 +202,23 @@ class Lease implements Background.Holder, FairQueue.Entry {
 
   wait<A, E, R>(granted: Effect.Effect<A, E, R>): Effect.Effect<A, E | Overloaded, R> {
     const { fiber, shared } = this
-    return Effect.callback((resume) => {
+    return Effect.callback<A, E | Overloaded, R>((resume) => {
       const phase = fiber.getRef(Deadline.Current)?.progress.phase
       let cancel = nothing
+      let stay = nothing
       this.resume = (isGranted, reason) => {
         cancel()
+        stay()
         if (phase !== undefined) Deadline.enterOf(fiber, phase)
         resume(isGranted ? granted : Effect.fail(this.refusal(reason)))
       }
       shared.queue.add(this)
       Deadline.enterOf(fiber, "queue")
+      stay = Deadline.leave(fiber, (error) => {
+        cancel()
+        shared.queue.remove(this)
+        resume(Effect.fail(error as never))
+      })
       // A deadline that comes first takes the caller away by itself.
       if (shared.maxWait !== undefined && Deadline.remainingOf(fiber) > shared.maxWait) {
         cancel = after(fiber, shared.maxWait, () => {
@@ -219,6 +227,7 @@ class Lease implements Background.Holder, FairQueue.Entry {
       }
       return Effect.sync(() => {
         cancel()
+        stay()
         shared.queue.remove(this)
       })
     })
@@ -247,7 +256,9 @@ export const make = (options: Options): Bulkhead => {
       // Taken inside, given back outside: an interrupt at any point between leaks nothing.
       return Effect.onExitPrimitive(
         Effect.suspend((): Effect.Effect<A, E | Overloaded, R> => {
-          const granted = Effect.provideService(self, Background.CurrentHolder, lease)
+          const granted = Effect.updateContext(self, (context: Context.Context<R>) =>
+            Context.add(context, Background.CurrentHolder, lease)
+          )
           if (lease.take()) return granted
           return lease.mayWait()
             ? lease.wait(granted)

@@ -8,6 +8,9 @@
  * A deadline is absolute and travels in the fiber's context; an inner one can only be earlier. Work that ends without
  * suspending costs no timer.
  *
+ * Work whose every wait can leave by itself needs no fiber of its own: its deadline is *carried* (`Policy.carried`), each
+ * wait asks `leave` for a timer, and whatever cannot promise to leave on time goes through `guard`.
+ *
  * @example
  * ```ts
  * const answer = work.pipe(Deadline.within({ key: "stoppage", duration: "2 seconds" }))
@@ -46,7 +49,9 @@ export interface Deadline {
   readonly at: number
   readonly progress: Progress
   readonly outer: Deadline | undefined
-  /** It has come: whoever is interrupted now is interrupted because of it. */
+  /** Nobody takes its caller away: whoever waits leaves by itself. Its length in milliseconds, for the error. */
+  readonly carried: number | undefined
+  /** It has come: whoever is interrupted now, or fails with its error, does so because of it. */
   expired: boolean
 }
 
@@ -91,6 +96,9 @@ const exceeded = (
   return new DeadlineExceeded({ key, deadlineMillis, phase, attempts, ...lastErrorField(lastError) })
 }
 
+const provide = <A, E, R>(self: Effect.Effect<A, E, R>, deadline: Deadline): Effect.Effect<A, E, R> =>
+  Effect.updateContext(self, (context: Context.Context<R>) => Context.add(context, Current, deadline))
+
 /** Runs `self` as a fiber of its own; at `deadline.at` the caller goes on with `onTime`'s error, and the work is abandoned. */
 const leaveAt = <A, E, R, E2>(
   self: Effect.Effect<A, E, R>,
@@ -127,7 +135,8 @@ const withinMillis = <A, E, R>(
   self: Effect.Effect<A, E, R>,
   key: string,
   millis: number,
-  phase: Phase
+  phase: Phase,
+  carried = false
 ): Effect.Effect<A, E | DeadlineExceeded, R> =>
   Effect.withFiber((fiber) => {
     const outer = fiber.getRef(Current)
@@ -138,14 +147,68 @@ const withinMillis = <A, E, R>(
       outer.progress.inner = progress
       // The outer deadline comes first, and will take this caller away: no fiber and no timer are needed.
       if (outer.at <= at) {
-        return Effect.provideService(self, Current, { key, at: outer.at, progress, outer, expired: false })
+        const inner: Deadline = { key, at: outer.at, progress, outer, carried: undefined, expired: false }
+        return outer.carried === undefined
+          ? provide(self, inner)
+          : leaveAt(self, fiber, inner, () => come(fiber, outer))
       }
     }
     if (!(at > begin)) return Effect.fail(exceeded(fiber, key, millis, progress))
-    return leaveAt(self, fiber, { key, at, progress, outer, expired: false }, () =>
+    if (carried) return provide(self, { key, at, progress, outer, carried: millis, expired: false })
+    return leaveAt(self, fiber, { key, at, progress, outer, carried: undefined, expired: false }, () =>
       exceeded(fiber, key, millis, progress)
     )
   })
+
+/** Inside of a carried deadline: work that may wait for something that does not leave on time. Elsewhere it is the work itself. */
+export const guard = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E | DeadlineExceeded, R> =>
+  Effect.withFiber((fiber) => {
+    const deadline = fiber.getRef(Current)
+    if (deadline?.carried === undefined) return self
+    return leaveAt(self, fiber, { ...deadline, carried: undefined }, () => come(fiber, deadline))
+  })
+
+/** A carried deadline has come. */
+const come = (fiber: Fiber.Fiber<unknown, unknown>, deadline: Deadline): DeadlineExceeded => {
+  deadline.expired = true
+  return exceeded(fiber, deadline.key, deadline.carried!, deadline.progress)
+}
+
+/** The time of an attempt, for {@link leave}. */
+export interface AttemptLimit {
+  readonly key: string
+  readonly millis: number
+}
+
+/** Whether a fiber has to leave by itself when its deadline comes. */
+export const isCarriedOf = (fiber: Fiber.Fiber<unknown, unknown>): boolean =>
+  fiber.getRef(Current)?.carried !== undefined
+
+const nothing = (): void => {}
+
+/**
+ * For a wait that can leave by itself: calls back once, when a carried deadline or the attempt's time comes, with the error
+ * to leave with. Gives what takes that back. A deadline that is not carried takes its caller away without it.
+ */
+export const leave = (
+  fiber: Fiber.Fiber<unknown, unknown>,
+  onTime: (error: DeadlineExceeded | AttemptTimeout) => void,
+  attempt?: AttemptLimit
+): (() => void) => {
+  const deadline = fiber.getRef(Current)
+  const now = nowOf(fiber)
+  // Cut short by the call's deadline, an attempt says nothing about the server.
+  if (deadline !== undefined && (attempt === undefined || deadline.at <= now + attempt.millis)) {
+    if (deadline.carried === undefined) return nothing
+    return after(fiber, deadline.at - now, () => onTime(come(fiber, deadline)))
+  }
+  if (attempt === undefined) return nothing
+  const { key, millis } = attempt
+  return after(fiber, millis, () => {
+    emit(fiber, "attempt", key, "timeout", { timeoutMillis: millis })
+    onTime(new AttemptTimeout({ key, timeoutMillis: millis }))
+  })
+}
 
 /**
  * The caller has an answer within `duration`. Nested deadlines: the earliest holds.
@@ -178,7 +241,7 @@ const attemptMillis = <A, E, R>(
     const at = nowOf(fiber) + millis
     // Cut short by the call's deadline, it says nothing about the server, and the call's own timer does the work.
     if (outer !== undefined && outer.at <= at) return self
-    return leaveAt(self, fiber, { key, at, progress, outer, expired: false }, () => {
+    return leaveAt(self, fiber, { key, at, progress, outer, carried: undefined, expired: false }, () => {
       emit(fiber, "attempt", key, "timeout", { timeoutMillis: millis })
       return new AttemptTimeout({ key, timeoutMillis: millis })
     })
@@ -250,6 +313,8 @@ export interface Description {
 export interface Policy {
   readonly describe: Description
   readonly within: <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | DeadlineExceeded, R>
+  /** As `within`, without a fiber: for work that waits by {@link leave} and {@link guard} alone. */
+  readonly carried: <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | DeadlineExceeded, R>
 }
 
 /** A deadline made once, for many calls. */
@@ -258,7 +323,8 @@ export const make = (options: Options): Policy => {
   const millis = millisOf(options.duration)
   return {
     describe: { policy: "deadline", key, millis },
-    within: (self) => withinMillis(self, key, millis, phase)
+    within: (self) => withinMillis(self, key, millis, phase),
+    carried: (self) => withinMillis(self, key, millis, phase, true)
   }
 }
 

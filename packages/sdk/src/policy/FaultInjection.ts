@@ -12,6 +12,7 @@
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
 import { dual } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Random from "effect/Random"
@@ -40,6 +41,9 @@ export const Current: Context.Reference<ReadonlyArray<Fault> | undefined> = Cont
 
 /** Puts a plan into force. Faults are rolled in order; delays add up, the first error or hang ends it. */
 export const layer = (faults: ReadonlyArray<Fault>): Layer.Layer<never> => Layer.succeed(Current, faults)
+
+/** Whether anything may befall the work of a fiber. */
+export const isPlanned = (fiber: Fiber.Fiber<unknown, unknown>): boolean => fiber.getRef(Current) !== undefined
 
 const nameOf = (fault: Fault): string =>
   fault.name ?? (fault.hang === true ? "hang" : fault.error === undefined ? "latency" : "error")

@@ -200,9 +200,10 @@ export const make = <E, R = never>(options: Options<E, R>): Policy<E, R> => {
       return failed(cause)
     }
 
+    // Schedules may wait for anything: from the first failure on, a carried deadline needs a fiber of its own.
     const attempt = Effect.catchCause(
       Effect.suspend(() => attemptOf(first)),
-      again
+      (cause) => Deadline.guard(again(cause)) as Effect.Effect<A, E1, R | R1>
     )
     if (budget === undefined) return attempt
     return Effect.withFiber((fiber) => {

@@ -9,11 +9,14 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 
+const live = Context.get(Context.empty(), Clock.Clock)
+
 /** The clock of a fiber. */
 export const clockOf = (fiber: Fiber.Fiber<unknown, unknown>): Clock.Clock => fiber.getRef(Clock.Clock)
 
-/** Monotonic milliseconds. Only differences mean something. */
-export const now = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+/** Monotonic milliseconds. Only differences mean something. The live clock's own way leads over a BigInt. */
+export const now = (clock: Clock.Clock): number =>
+  clock === live ? performance.now() : Number(clock.monotonicTimeNanosUnsafe()) / 1e6
 
 /** {@link now} by the clock of a fiber. */
 export const nowOf = (fiber: Fiber.Fiber<unknown, unknown>): number => now(fiber.getRef(Clock.Clock))
@@ -21,7 +24,6 @@ export const nowOf = (fiber: Fiber.Fiber<unknown, unknown>): number => now(fiber
 /** Milliseconds of a duration; infinite stays infinite. */
 export const millisOf = (duration: Duration.Input): number => Duration.toMillis(Duration.fromInputUnsafe(duration))
 
-const live = Context.get(Context.empty(), Clock.Clock)
 const longestTimer = 2 ** 31 - 1
 const nothing = (): void => {}
 

@@ -20,7 +20,7 @@ import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
-import type { Poolable } from "./Poolable.ts"
+import type { Limit, Poolable } from "./Poolable.ts"
 import * as Cancel from "./session/Cancel.ts"
 import { resolve, type SessionConfig } from "./session/Config.ts"
 import { connect } from "./session/Connect.ts"
@@ -112,24 +112,35 @@ export class Session implements Poolable {
   /**
    * Runs one statement.
    *
-   * Interrupting it returns at once. `rows` are objects by column name, or arrays with `{ values: true }`.
+   * Interrupting it, or a `limit` that comes, returns at once. `rows` are objects by column name, or arrays with
+   * `{ values: true }`.
    */
-  query(
+  query<E = never>(
     sql: string,
     params: ReadonlyArray<unknown> = noParams,
-    options?: StatementOptions
-  ): Effect.Effect<StatementResult, SqlError> {
-    return Effect.callback<StatementResult, SqlError>((resume) => {
+    options?: StatementOptions,
+    limit?: Limit<E>
+  ): Effect.Effect<StatementResult, SqlError | E> {
+    return Effect.callback<StatementResult, SqlError | E>((resume) => {
       const wire = this.#wire
       if (wire.limit !== null || options?.timeout !== undefined) this.#limit(options?.timeout)
       if (wire.guarded !== false || options?.readOnly === true) this.#guard(options?.readOnly === true)
       const operation = new StatementOperation(wire, sql, params, options, (result) => {
+        stay?.()
         resume(Result.isSuccess(result) ? Effect.succeed(result.success) : Effect.fail(result.failure))
+      })
+      const leave = (): void => {
+        wire.abandon(operation)
+        if (this.#kept) this.drainUnsafe(() => {})
+      }
+      const stay = limit?.((error) => {
+        leave()
+        resume(Effect.fail(error))
       })
       wire.submit(operation)
       return Effect.sync(() => {
-        wire.abandon(operation)
-        if (this.#kept) this.drainUnsafe(() => {})
+        stay?.()
+        leave()
       })
     })
   }

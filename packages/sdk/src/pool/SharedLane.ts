@@ -14,11 +14,13 @@
  * back when nothing is on it, and after `hold` at the latest gets no more work, so that lifetimes hold too.
  */
 import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import { monotonicMillis } from "../internal/Monotonic.ts"
-import { Overloaded } from "../ReportError.ts"
+import { AcquireTimeout, Overloaded } from "../ReportError.ts"
 import type { Poolable } from "./Poolable.ts"
 import type { AcquireError, PoolRequest, SessionPool } from "./SessionPool.ts"
 
@@ -168,17 +170,50 @@ export const make = Effect.fnUntraced(function* <S extends Shareable>(
     })
   )
 
+  /** Nobody will be served in time: why, as the pool tells it. */
+  const tooLate = (waitedMillis: number): Effect.Effect<never, AcquireTimeout> =>
+    Effect.flatMap(pool.stats, ({ connectFailures, connecting, draining, idle, lastError, leased, max }) =>
+      Effect.fail(
+        new AcquireTimeout({
+          pool: pool.name,
+          lane,
+          reason: connectFailures > 0 ? "down" : members.size < sessions ? "connecting" : "lane-full",
+          waitedMillis,
+          counts: { idle, leased, connecting, draining, waiting: waiting.length, max },
+          holders: [],
+          ...(connectFailures > 0 && lastError !== undefined ? { lastError } : {})
+        })
+      )
+    )
+
   const wait = (request: PoolRequest, waiter: (given: Waiter<S>) => void): Effect.Effect<Member<S>, AcquireError> => {
     if (waiting.length >= maxWaiting) {
       const key = `${pool.name}/${request.lane}`
       return Effect.fail(new Overloaded({ policy: "pool", key, limit: maxWaiting, waiting: waiting.length }))
     }
     return Effect.callback((resume) => {
-      const queued: Waiter<S> = { resume, given: undefined, left: false }
+      const asked = request.deadline ?? Infinity
+      const left = (typeof asked === "number" ? asked : asked()) - monotonicMillis(clock)
+      if (left <= 0) return resume(tooLate(0))
+      let timer: Fiber.Fiber<void> | undefined
+      const answer: Waiter<S>["resume"] = (outcome) => {
+        timer?.interruptUnsafe()
+        resume(outcome)
+      }
+      const queued: Waiter<S> = { resume: answer, given: undefined, left: false }
       waiter(queued)
       waiting.push(queued)
       pump()
+      if (queued.given === undefined && left < Infinity) {
+        timer = runFork(Effect.as(clock.sleep(Duration.millis(left)), undefined))
+        timer.addObserver(({ _tag }) => {
+          if (_tag === "Failure" || queued.given !== undefined) return
+          queued.left = true
+          resume(tooLate(left))
+        })
+      }
       return Effect.sync(() => {
+        timer?.interruptUnsafe()
         queued.left = true
       })
     })

@@ -2,6 +2,7 @@
  * A report in one role: its policies with their state, the statement of a call, and the words for its failures.
  */
 import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import { isSqlError } from "effect/sql/SqlError"
@@ -31,26 +32,26 @@ export interface Compiled {
   readonly params: ReadonlyArray<unknown>
 }
 
-/** Binds a report to roles: once for each, at its first call there. */
-export const binder = (declared: Declared): ((role: RoleService) => Effect.Effect<Bound>) => {
-  const bounds = new WeakMap<RoleService, Effect.Effect<Bound>>()
-  return (role) => {
+/** Binds a report to the role that a fiber is given: once for each, at its first call there. */
+export const binder = (declared: Declared): ((fiber: Fiber.Fiber<unknown, unknown>) => Bound) => {
+  const bounds = new WeakMap<RoleService, Bound>()
+  return (fiber) => {
+    const role = Context.getUnsafe(fiber.context, declared.database)
     const known = bounds.get(role)
     if (known !== undefined) return known
-    return Effect.map(PgFailure.CurrentOverrides, (overrides) => {
-      const bound = { declared, role, policies: Policies.make(declared, role, overrides), overrides }
-      bounds.set(role, Effect.succeed(bound))
-      return bound
-    })
+    const overrides = fiber.getRef(PgFailure.CurrentOverrides)
+    const bound = { declared, role, policies: Policies.make(declared, role, overrides), overrides }
+    bounds.set(role, bound)
+    return bound
   }
 }
 
-/** The statement is built once a call, before a session is asked for. */
-export const compile = ({ declared, role }: Bound, params: unknown): Effect.Effect<Compiled, never, any> => {
+/** The statement is built once a call, before a session is asked for. At once, unless the query is an effect. */
+export const compile = ({ declared, role }: Bound, params: unknown): Compiled | Effect.Effect<Compiled, any, any> => {
   const built: unknown = declared.query(Template.remember(role.sql), params)
   return Template.isCompilable(built)
-    ? Effect.succeed(compiled(built))
-    : Effect.map(built as Effect.Effect<Template.Compilable>, compiled)
+    ? compiled(built)
+    : Deadline.guard(Effect.map(built as Effect.Effect<Template.Compilable>, compiled))
 }
 
 const compiled = (statement: Template.Compilable): Compiled => {
@@ -73,8 +74,8 @@ export const sessionBy = (fiber: Fiber.Fiber<unknown, unknown>, until = Infinity
     // A router's instants are those of the wall clock.
     const bound = until === Infinity ? until : now + until - clock.currentTimeMillisUnsafe()
     const left = Deadline.remainingOf(fiber)
-    // One that is late already is its deadline's.
-    if (left === Infinity || left === 0) return bound
+    // One that is late already is its deadline's, if that takes it away by itself.
+    if (left === Infinity || (left === 0 && !Deadline.isCarriedOf(fiber))) return bound
     return Math.min(bound, Math.floor(now + left - Math.min(25, left / 20)))
   }
 }
@@ -97,6 +98,7 @@ export const begin = (key: string): Call => ({
   key,
   tried: [],
   left: Deadline.remainingOf,
+  guard: Deadline.guard,
   begun: 0,
   sent: 0,
   out: false,

@@ -37,22 +37,27 @@ export const make = (report: string): Meter => {
   const begin = (
     call: Sent,
     fiber: Fiber.Fiber<unknown, unknown>
-  ): ((exit: Exit.Exit<unknown, unknown>) => Effect.Effect<void>) => {
+  ): ((exit: Exit.Exit<unknown, unknown>) => undefined) => {
     const clock = fiber.getRef(Clock.Clock)
     const at = monotonicMillis(clock)
     return (exit) => {
       record(outcomeOf(exit), monotonicMillis(clock) - at, fiber.context)
       attempts.updateUnsafe(call.sent, fiber.context)
-      return Effect.void
+      return undefined
     }
   }
   return {
     measure: (call, self) =>
-      Effect.withFiber((fiber) => (fiber.getRef(Telemetry.Enabled) ? Effect.onExit(self, begin(call, fiber)) : self)),
+      Effect.withFiber((fiber) =>
+        fiber.getRef(Telemetry.Enabled) ? Effect.onExitPrimitive(self, begin(call, fiber)) : self
+      ),
     measureScope: (call) =>
       Effect.withFiber((fiber) =>
         fiber.getRef(Telemetry.Enabled)
-          ? Effect.flatMap(Effect.scope, (scope) => Scope.addFinalizerExit(scope, begin(call, fiber)))
+          ? Effect.flatMap(Effect.scope, (scope) => {
+              const end = begin(call, fiber)
+              return Scope.addFinalizerExit(scope, (exit) => Effect.sync(() => end(exit)))
+            })
           : Effect.void
       )
   }

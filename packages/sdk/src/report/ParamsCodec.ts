@@ -4,6 +4,7 @@
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
 import * as SchemaParser from "effect/SchemaParser"
@@ -30,12 +31,16 @@ export const make = <Params extends Schema.Top>(
   const construct = SchemaParser.makeEffect(schema)
   const encode = SchemaParser.encodeUnknownEffect(schema)
   const refuse = (issue: SchemaIssue.Issue) => new InvalidParameters({ report, issues: problems(issue) })
-  return (input) =>
-    Effect.mapError(
-      Effect.flatMap(construct(input as Params["~type.make.in"], { parseOptions: all }), (value) => encode(value, all)),
-      refuse
-    )
+  return (input) => {
+    const value = construct(input as Params["~type.make.in"], { parseOptions: all })
+    // Schemas without services answer with an exit: then so does this.
+    const encoded = isSuccess(value) ? encode(value.value, all) : Effect.flatMap(value, (value) => encode(value, all))
+    return isSuccess(encoded) ? Effect.succeed(encoded.value) : Effect.mapError(encoded, refuse)
+  }
 }
+
+const isSuccess = <A, E, R>(effect: Effect.Effect<A, E, R>): effect is Exit.Success<A, E> =>
+  Exit.isExit(effect) && effect._tag === "Success"
 
 /**
  * The driver binds scalars, dates, bytes and arrays of these. Effect's own time types have one true counterpart in

@@ -10,8 +10,11 @@
 import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import * as Deadline from "../policy/Deadline.ts"
 import * as FaultInjection from "../policy/FaultInjection.ts"
+import type { DeadlineExceeded } from "../ReportError.ts"
 import type { ReportResult, Source } from "../ReportResult.ts"
 import type { Node } from "../topology/Node.ts"
 import {
@@ -35,9 +38,18 @@ import type * as Policies from "./Policies.ts"
 import * as RowCodec from "./RowCodec.ts"
 import * as Spans from "./Spans.ts"
 
-type Result = ReportResult<any>
+/** What a call gives inside of here. */
+interface Answer {
+  readonly rows: ReadonlyArray<any>
+  readonly source: Source
+  readonly node: string | undefined
+  readonly attempts: number
+  /** Milliseconds of the Clock. */
+  readonly at: number
+  readonly truncated: boolean
+}
 
-export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Result, any, any>) => {
+export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Answer, any, any>) => {
   const { fallback, lane, maxRows, name, priority, writes } = declared
   const encode = ParamsCodec.make(name, declared.params)
   const decode = RowCodec.make(name, declared.row)
@@ -49,42 +61,52 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Res
   const lend = (node: Node) => (writes === undefined ? node.read : node.pool.use)
   const statementOptions = { timeout: serverTimeout(declared), maxRows, readOnly: writes === undefined }
 
-  const call = (input: unknown): Effect.Effect<Result, any, any> =>
+  const call = (input: unknown): Effect.Effect<Answer, any, any> =>
     Effect.suspend(() => {
       const own = begin(name)
-      const answered = fallback === undefined ? live(input, own) : Effect.catch(live(input, own), fallen)
+      const asked = live(input, own)
+      const answered = fallback === undefined ? asked : Effect.catch(asked, fallen)
       return spans.call(own, measure(own, onBehalf(answered)))
     })
 
-  const live = (input: unknown, call: Call): Effect.Effect<Result, any, any> =>
-    Effect.flatMap(encode(input), (params) =>
-      Effect.flatMap(declared.database, (role) =>
-        Effect.flatMap(bind(role), (bound) => withinDeadline(bound, params, call))
-      )
-    )
-
-  const withinDeadline = (bound: Bound, params: unknown, call: Call): Effect.Effect<Result, any, any> => {
-    const { deadline, rateLimit, retry, shed } = bound.policies
-    const answered = Effect.flatMap(compile(bound, params), (statement) => {
-      const once = () =>
-        writes === undefined
-          ? hedged(bound, statement, call)
-          : Effect.tapError(attempt(bound, statement, call, "live"), noteDoubt(bound, call))
-      const attempts = retry === undefined ? once() : retry.run(once)
-      const kept = shed === undefined ? attempts : shed.run(attempts)
-      return rateLimit === undefined ? kept : rateLimit.run(kept)
+  const live = (input: unknown, call: Call): Effect.Effect<Answer, any, any> =>
+    Effect.withFiber((fiber) => {
+      const params = encode(input)
+      return isThere(params)
+        ? withinDeadline(bind(fiber), params.value, call)
+        : Effect.flatMap(params, (params) => withinDeadline(bind(fiber), params, call))
     })
-    const told = deadline(Effect.mapError(answered, (error) => tell(bound, error, call)))
+
+  const withinDeadline = (bound: Bound, params: unknown, call: Call): Effect.Effect<Answer, any, any> => {
+    const { carried, deadline } = bound.policies
+    const statement = compile(bound, params)
+    const answered = Effect.isEffect(statement)
+      ? Effect.flatMap(statement, (statement) => admitted(bound, statement, call))
+      : admitted(bound, statement, call)
+    const told = (carried ?? deadline)(Effect.mapError(answered, (error) => tell(bound, error, call)))
     return writes === undefined ? told : Effect.mapError(told, (error) => tellLate(bound, error, call))
+  }
+
+  const admitted = (bound: Bound, statement: Compiled, call: Call): Effect.Effect<Answer, any, any> => {
+    const { rateLimit, retry, shed } = bound.policies
+    const once = () =>
+      writes === undefined
+        ? hedged(bound, statement, call)
+        : Effect.tapError(attempt(bound, statement, call, "live"), noteDoubt(bound, call))
+    const attempts = retry === undefined ? once() : retry.run(once)
+    const kept = shed === undefined ? attempts : shed.run(attempts)
+    return rateLimit === undefined ? kept : rateLimit.run(kept)
   }
 
   /** `call` remembers the nodes that this call has been to: a retry and a hedge go elsewhere first. */
   const hedged = (bound: Bound, statement: Compiled, call: Call) => {
     const { hedge } = bound.policies
     if (hedge === undefined || bound.role.nodes.length < 2) return attempt(bound, statement, call, "live")
-    return hedge.run(
-      (candidate) => attempt(bound, statement, call, candidate === 0 ? "live" : "hedge"),
-      bound.role.nodes.length
+    return Deadline.guard(
+      hedge.run(
+        (candidate) => attempt(bound, statement, call, candidate === 0 ? "live" : "hedge"),
+        bound.role.nodes.length
+      )
     )
   }
 
@@ -94,11 +116,11 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Res
     statement: Compiled,
     call: Call,
     source: Source
-  ): Effect.Effect<Result, Policies.AttemptError, any> =>
+  ): Effect.Effect<Answer, Policies.AttemptError, any> =>
     spans.attempt(bound, call, source, (phases) =>
       bound.role.route.attempt(call, (node, until) => {
         const { breaker, bulkhead } = bound.policies
-        const admitted = (begun: () => void) => {
+        const asked = (begun: () => void) => {
           const started = () => {
             call.sent++
             call.out = true
@@ -110,11 +132,11 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Res
           const answered = Effect.flatMap(read, ({ rows, truncated }) => {
             call.out = false
             phases.decode()
-            return Effect.flatMap(decode(rows), (decoded) => result(decoded, source, node.name, call.sent, truncated))
+            return answer(decode(rows), source, node.name, call.sent, truncated)
           })
           return bulkhead === undefined ? answered : bulkhead.withPermit(answered)
         }
-        return breaker === undefined ? admitted(nobody) : breaker.protect(admitted, node.name)
+        return breaker === undefined ? asked(nobody) : breaker.protect(asked, node.name)
       })
     )
 
@@ -126,40 +148,66 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Res
     until: number | undefined,
     waits: () => void,
     begun: () => void
-  ) => {
-    const { attemptTimeout } = bound.policies
-    return Effect.withFiber((fiber) => {
+  ) =>
+    Effect.withFiber((fiber) => {
+      const { attemptLimit, attemptTimeout } = bound.policies
       Deadline.enterOf(fiber, "acquire")
       waits()
       return lend(node)({ lane, name, priority, deadline: sessionBy(fiber, until) }, (session) => {
         begun()
-        if (attemptTimeout === undefined) Deadline.beginAttemptOf(fiber)
-        const answer = FaultInjection.inject(session.query(statement.sql, statement.params, statementOptions), name)
-        return attemptTimeout === undefined ? answer : attemptTimeout(answer)
+        const { params, sql } = statement
+        if (FaultInjection.isPlanned(fiber)) {
+          if (attemptTimeout === undefined) Deadline.beginAttemptOf(fiber)
+          const answer = FaultInjection.inject(session.query(sql, params, statementOptions), name)
+          return Deadline.guard(attemptTimeout === undefined ? answer : attemptTimeout(answer))
+        }
+        Deadline.beginAttemptOf(fiber)
+        return session.query(sql, params, statementOptions, (leave: Leave) =>
+          Deadline.leave(fiber, leave, attemptLimit)
+        )
       })
     })
-  }
 
-  const fallen = (error: any): Effect.Effect<Result, any, any> => {
+  const fallen = (error: any): Effect.Effect<Answer, any, any> => {
     const handler = fallback?.[error._tag]
     return handler === undefined
       ? Effect.fail(error)
-      : Effect.flatMap(handler(error), (rows) => result(rows, "fallback", undefined, 0, false))
+      : Effect.flatMap(handler(error), (rows) => answer(Effect.succeed(rows), "fallback", undefined, 0, false))
   }
 
   return call
 }
 
+type Leave = Parameters<typeof Deadline.leave>[1]
+
 const nobody = (): void => {}
 
-const result = (
-  rows: ReadonlyArray<unknown>,
+/** What is there already needs no way of its own. */
+const isThere = <A, E, R>(effect: Effect.Effect<A, E, R>): effect is Exit.Success<A, E> =>
+  Exit.isExit(effect) && effect._tag === "Success"
+
+const answer = <E, R>(
+  rows: Effect.Effect<ReadonlyArray<any>, E, R>,
   source: Source,
   node: string | undefined,
   attempts: number,
   truncated: boolean
-): Effect.Effect<Result> =>
-  Clock.clockWith((clock) => {
-    const asOf = DateTime.makeUnsafe(clock.currentTimeMillisUnsafe())
-    return Effect.succeed({ rows, source, node, attempts, asOf, ageMillis: 0, truncated })
+): Effect.Effect<Answer, E | DeadlineExceeded, R> =>
+  Effect.withFiber((fiber) => {
+    const of = (rows: ReadonlyArray<any>): Answer => ({ rows, source, node, attempts, at: timeOf(fiber), truncated })
+    return isThere(rows) ? Effect.succeed(of(rows.value)) : Effect.map(Deadline.guard(rows), of)
   })
+
+const timeOf = (fiber: Fiber.Fiber<unknown, unknown>): number => fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()
+
+export const rowsOf = ({ rows }: Answer): ReadonlyArray<any> => rows
+
+export const resultOf = ({ at, attempts, node, rows, source, truncated }: Answer): ReportResult<any> => ({
+  rows,
+  source,
+  node,
+  attempts,
+  asOf: DateTime.makeUnsafe(at),
+  ageMillis: 0,
+  truncated
+})

@@ -28,9 +28,10 @@ import type {
 import type { BudgetOptions } from "./Declaration.ts"
 import { type Declared, permitsIn } from "./Declared.ts"
 
-/** Everything that an attempt can fail with. */
+/** Everything that an attempt can fail with; `DeadlineExceeded` when it left by itself at the call's deadline. */
 export type AttemptError =
   | SqlError
+  | DeadlineExceeded
   | Deadline.AttemptTimeout
   | AcquireTimeout
   | DatabaseUnavailable
@@ -44,6 +45,8 @@ type Around<Added> = <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A,
 /** A policy that is not declared is `undefined`: the call does not pass through it. */
 export interface Policies {
   readonly deadline: Around<DeadlineExceeded>
+  /** The deadline of a call all of whose waits leave by themselves. */
+  readonly carried: Around<DeadlineExceeded> | undefined
   readonly rateLimit: RateLimit.RateLimit | undefined
   readonly shed: Shed.Shed | undefined
   readonly retry: Retry.Policy<AttemptError, any> | undefined
@@ -51,6 +54,8 @@ export interface Policies {
   readonly breaker: Breaker.Breaker<AttemptError> | undefined
   readonly bulkhead: Bulkhead.Bulkhead | undefined
   readonly attemptTimeout: Around<Deadline.AttemptTimeout> | undefined
+  /** The same, for a wait that leaves by itself. */
+  readonly attemptLimit: Deadline.AttemptLimit | undefined
 }
 
 const instances = new WeakMap<RoleService, WeakMap<object, Map<string, unknown>>>()
@@ -69,8 +74,12 @@ const shared = <A>(role: RoleService, options: object, kind: string, make: () =>
 /** Makes, or finds, the policies of a report in a role. */
 export const make = (declared: Declared, role: RoleService, overrides: PgFailure.Overrides): Policies => {
   const { attemptTimeout, deadline, name } = declared
+  const { carried, within } = Deadline.make({ key: name, duration: deadline, phase: "admission" })
+  const isShort = attemptTimeout < deadline
   return {
-    deadline: Deadline.make({ key: name, duration: deadline, phase: "admission" }).within,
+    deadline: within,
+    // How a write ended has to be known even when its caller has left; a schedule in a breaker may wait for anything.
+    carried: declared.writes === undefined && declared.breaker?.openFor === undefined ? carried : undefined,
     rateLimit:
       declared.rateLimit === undefined
         ? undefined
@@ -111,8 +120,8 @@ export const make = (declared: Declared, role: RoleService, overrides: PgFailure
             const { maxWait, queue = permits * 2 } = declared.bulkhead!
             return Bulkhead.make({ key: `${role.name}/${declared.lane}`, permits, queue, maxWait })
           }),
-    attemptTimeout:
-      attemptTimeout < deadline ? Deadline.makeAttempt({ key: name, duration: attemptTimeout }).attempt : undefined
+    attemptTimeout: isShort ? Deadline.makeAttempt({ key: name, duration: attemptTimeout }).attempt : undefined,
+    attemptLimit: isShort ? { key: name, millis: attemptTimeout } : undefined
   }
 }
 

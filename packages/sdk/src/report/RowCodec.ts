@@ -28,27 +28,26 @@ export type RowDecoder<Row extends Schema.Top> = (
 ) => Effect.Effect<ReadonlyArray<Row["Type"]>, RowDecodeError, Row["DecodingServices"]>
 
 /**
- * Decodes row by row. A schema without services answers with an exit, so that the usual case is a plain loop (0.3
+ * Decodes row by row, at once. A schema without services answers with an exit, so that the usual case is a plain loop (0.3
  * microseconds a row); the first row that needs more than that takes the rest through Effect.
  */
 export const make = <Row extends Schema.Top>(report: string, schema: Row): RowDecoder<Row> => {
   const decode = SchemaParser.decodeUnknownEffect(schema)
-  return (rows, firstRow = 0) =>
-    Effect.suspend(() => {
-      const decoded: Array<Row["Type"]> = []
-      for (let index = 0; index < rows.length; index++) {
-        const step = decode(rows[index])
-        if (!Exit.isExit(step)) return rest(report, decode, rows, firstRow, decoded, index)
-        if (step._tag === "Success") decoded.push(step.value)
-        else {
-          const issue = Cause.findError(step.cause)
-          return Result.isSuccess(issue)
-            ? Effect.fail(failure(report, firstRow + index, issue.success as SchemaIssue.Issue))
-            : Effect.failCause(issue.failure)
-        }
+  return (rows, firstRow = 0) => {
+    const decoded: Array<Row["Type"]> = []
+    for (let index = 0; index < rows.length; index++) {
+      const step = decode(rows[index])
+      if (!Exit.isExit(step)) return rest(report, decode, rows, firstRow, decoded, index)
+      if (step._tag === "Success") decoded.push(step.value)
+      else {
+        const issue = Cause.findError(step.cause)
+        return Result.isSuccess(issue)
+          ? Effect.fail(failure(report, firstRow + index, issue.success as SchemaIssue.Issue))
+          : Effect.failCause(issue.failure)
       }
-      return Effect.succeed(decoded)
-    })
+    }
+    return Effect.succeed(decoded)
+  }
 }
 
 const rest = <A, R>(

@@ -35,10 +35,10 @@ export interface Phases {
 }
 
 export interface Spans {
-  readonly call: <E, R>(
+  readonly call: <A extends Pick<ReportResult<any>, "source">, E, R>(
     call: Call,
-    self: Effect.Effect<ReportResult<any>, E, R>
-  ) => Effect.Effect<ReportResult<any>, E, R>
+    self: Effect.Effect<A, E, R>
+  ) => Effect.Effect<A, E, R>
   readonly attempt: <A, E, R>(
     bound: Bound,
     call: Call,

@@ -76,9 +76,13 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
           const call = begin(name)
           yield* measureScope(call)
           const params = yield* encode(input)
-          const bound = yield* bind(yield* declared.database)
+          const bound = yield* Effect.withFiber((fiber) => Effect.succeed(bind(fiber)))
           const scope = yield* Effect.scope
-          const opening = Effect.flatMap(compile(bound, params), (statement) => {
+          const compiled = Effect.suspend(() => {
+            const statement = compile(bound, params)
+            return Effect.isEffect(statement) ? statement : Effect.succeed(statement)
+          })
+          const opening = Effect.flatMap(compiled, (statement) => {
             const { rateLimit, retry, shed } = bound.policies
             const once = () => {
               const open = attempt(bound, statement, scope, call)

@@ -56,6 +56,8 @@ export interface Call {
   readonly tried: Array<string>
   /** How many milliseconds are left, asked when it matters. Default: no limit. */
   readonly left?: ((fiber: Fiber.Fiber<unknown, unknown>) => number | undefined) | undefined
+  /** Put around a wait that the caller's deadline could not end by itself. Default: nothing. */
+  readonly guard?: (<A>(self: Effect.Effect<A, any>) => Effect.Effect<A, any>) | undefined
   /** It has to see this write. Default: {@link ReadAfter}. */
   token?: Token | undefined
   /** Replicas farther behind do not serve it, in milliseconds. Default: as the role says. */
@@ -97,8 +99,10 @@ const recentMillis = 1_000
 /** A caller that leaves after less than this proves nothing. */
 const suspectMillis = 500
 
-const isNotSent = (error: unknown): boolean =>
-  typeof error === "object" && error !== null && "_tag" in error && notSent.has(error._tag)
+const tagOf = (error: unknown): unknown =>
+  typeof error === "object" && error !== null && "_tag" in error ? error._tag : undefined
+
+const isNotSent = (error: unknown): boolean => notSent.has(tagOf(error))
 
 export const make = (
   name: string,
@@ -181,6 +185,15 @@ export const make = (
       const now = clock.currentTimeMillisUnsafe()
       const found = known(wanted, now)
       if (found !== undefined) return Effect.succeed(found)
+      return call.guard === undefined
+        ? search(call, wanted, clock, deadline)
+        : call.guard(search(call, wanted, clock, deadline))
+    })
+
+  /** None is known to fit. */
+  const search = (call: Call, wanted: Router.Want, clock: Clock.Clock, deadline: number) =>
+    Effect.suspend((): Effect.Effect<Member, DatabaseUnavailable | ReplicaTooStale> => {
+      const now = clock.currentTimeMillisUnsafe()
       const until = call.token === undefined ? Math.min((servedAt ??= now) + patience, deadline) : deadline
       // Everybody has just said no: asking once more would only make the caller wait.
       const fresh = topology.nodes.every(({ state }) => now - state.at < recentMillis)
@@ -199,7 +212,7 @@ export const make = (
 
   /** What a failed attempt proves of its server, and what it means for the next one. */
   const note = (call: Call, member: Member, error: unknown, at: number): void => {
-    const tag = typeof error === "object" && error !== null && "_tag" in error ? error._tag : undefined
+    const tag = tagOf(error)
     if (tag === "SqlError") {
       const failure = PgFailure.fromSqlError(error as SqlError, undefined, overrides)
       cluster.noteFailure(member, failure, at)
@@ -238,9 +251,10 @@ export const make = (
           call.tried.push(member.name)
           const until = deadline === undefined || others <= 1 ? deadline : now + Router.budget(deadline - now, others)
           return Effect.onExit(Effect.andThen(member.warm, run(member, until)), (exit) => {
-            // Whoever had to leave after a while may have been talking to a server that is frozen.
             if (Exit.isSuccess(exit)) return Effect.void
-            if (!Cause.hasInterruptsOnly(exit.cause)) note(call, member, Cause.squash(exit.cause), now)
+            const error = Cause.hasInterruptsOnly(exit.cause) ? undefined : Cause.squash(exit.cause)
+            if (error !== undefined && tagOf(error) !== "DeadlineExceeded") note(call, member, error, now)
+            // Whoever had to leave after a while may have been talking to a server that is frozen.
             else if (clock.currentTimeMillisUnsafe() - now >= suspectMillis) member.probe?.trigger()
             return Effect.void
           }).pipe(
