@@ -180,9 +180,11 @@ export interface AttemptLimit {
   readonly millis: number
 }
 
-/** Whether a fiber has to leave by itself when its deadline comes. */
-export const isCarriedOf = (fiber: Fiber.Fiber<unknown, unknown>): boolean =>
-  fiber.getRef(Current)?.carried !== undefined
+/** The error of a carried deadline that has come already, for whoever is about to begin something. */
+export const lateOf = (fiber: Fiber.Fiber<unknown, unknown>): DeadlineExceeded | undefined => {
+  const deadline = fiber.getRef(Current)
+  return deadline?.carried !== undefined && deadline.at <= nowOf(fiber) ? come(fiber, deadline) : undefined
+}
 
 const nothing = (): void => {}
 

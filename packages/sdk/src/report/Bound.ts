@@ -74,8 +74,8 @@ export const sessionBy = (fiber: Fiber.Fiber<unknown, unknown>, until = Infinity
     // A router's instants are those of the wall clock.
     const bound = until === Infinity ? until : now + until - clock.currentTimeMillisUnsafe()
     const left = Deadline.remainingOf(fiber)
-    // One that is late already is its deadline's, if that takes it away by itself.
-    if (left === Infinity || (left === 0 && !Deadline.isCarriedOf(fiber))) return bound
+    // One that is late already is its deadline's.
+    if (left === Infinity || left === 0) return bound
     return Math.min(bound, Math.floor(now + left - Math.min(25, left / 20)))
   }
 }

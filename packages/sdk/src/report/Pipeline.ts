@@ -151,6 +151,8 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Ans
   ) =>
     Effect.withFiber((fiber) => {
       const { attemptLimit, attemptTimeout } = bound.policies
+      const late = Deadline.lateOf(fiber)
+      if (late !== undefined) return Effect.fail(late)
       Deadline.enterOf(fiber, "acquire")
       waits()
       return lend(node)({ lane, name, priority, deadline: sessionBy(fiber, until) }, (session) => {
