@@ -138,7 +138,7 @@ export const instrument = (file: string, text: string, firstId: number): Instrum
         return
       }
       case "LogicalExpression":
-        return add(node, "logic", operator(node, node["left"], node["right"], logic[node["operator"]]!))
+        return add(node, "logic", `(${source(node["left"])}) ${logic[node["operator"]]!} (${source(node["right"])})`)
       case "UnaryExpression":
         if (node["operator"] === "!" || node["operator"] === "-") add(node, "logic", source(node["argument"]))
         return

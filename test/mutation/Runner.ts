@@ -63,7 +63,8 @@ export class Worker {
         act()
       }
       const onMessage = (message: unknown) => settle(() => resolve(message as A))
-      const onExit = () => settle(() => reject(new Error(`the process ended: ${this.stderr}`)))
+      const onExit = () =>
+        settle(() => reject(new Error(`the process ended (${child.exitCode ?? child.signalCode}): ${this.stderr}`)))
       const timer = setTimeout(() => {
         child.kill("SIGKILL")
         settle(() => reject(new Error("timeout")))

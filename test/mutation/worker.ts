@@ -21,7 +21,12 @@ Object.assign(globalThis, {
   }
 })
 
+let loaded = false
 const onStray = (reason: unknown): void => {
+  if (!loaded) {
+    process.stderr.write(reason instanceof Error ? `${reason.stack}` : String(reason))
+    process.exit(1)
+  }
   if (current.getStore() === turn) failed?.(reason)
 }
 process.on("uncaughtException", onStray)
@@ -78,6 +83,7 @@ if (fromTheStart !== undefined) active = Number(fromTheStart)
 const files = JSON.parse(process.env["SLUICE_MUTANT_TESTS"]!) as ReadonlyArray<string>
 for (const file of files) await import(pathToFileURL(file).href)
 
+loaded = true
 process.on("message", (ask: Ask | "baseline") => {
   const answer: Promise<unknown> = ask === "baseline" ? baseline() : run(ask)
   void answer.then((told) => process.send!(told))
