@@ -18,12 +18,16 @@ export interface Baseline {
 export interface Ask {
   readonly mutant: number
   readonly tests: ReadonlyArray<number>
+  /** Milliseconds that each of them may take. */
+  readonly patience: ReadonlyArray<number>
 }
 
 export interface Outcome {
   readonly mutant: number
-  /** Absent when every test passed. */
-  readonly killedBy?: string
+  /** The test that noticed; absent when every test passed. */
+  readonly killedBy?: number
+  /** It noticed by not coming to an end. */
+  readonly hung?: boolean
 }
 
 export class Worker {

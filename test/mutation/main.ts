@@ -15,7 +15,7 @@ import { table } from "../support/machine.ts"
 import { explained } from "./explained.ts"
 import { type Group, groups } from "./modules.ts"
 import { instrument, type Mutant } from "./Mutant.ts"
-import { type Baseline, type Outcome, Worker } from "./Runner.ts"
+import { type Ask, type Baseline, type Outcome, Worker } from "./Runner.ts"
 import * as Sandbox from "./Sandbox.ts"
 
 interface Verdict extends Mutant {
@@ -52,8 +52,11 @@ const wanted = (group: Group): ReadonlyArray<string> =>
     ? group.files
     : group.files.filter((file) => args.only!.some((name) => path.basename(file, ".ts") === name || file === name))
 
-/** So long may the tests of a mutant take before it counts as hanging. */
-const patience = (millis: number): number => 4_000 + millis * 5
+/** So long may a test take under a mutant before it counts as hanging. */
+const patience = (millis: number): number => 1_500 + millis * 5
+
+/** Tests that have noticed mutants of a file are asked first. */
+const kills = new Map<string, Map<number, number>>()
 
 const tryOne = async (
   mutant: Mutant,
@@ -62,10 +65,12 @@ const tryOne = async (
   fresh: () => Worker
 ): Promise<Verdict> => {
   const atLoad = baseline.atLoad.includes(mutant.id)
+  let known = kills.get(mutant.file)
+  if (known === undefined) kills.set(mutant.file, (known = new Map()))
+  const rank = (test: number): number => known.get(test) ?? 0
   const covering = baseline.tests
     .filter((test) => atLoad || test.covers.includes(mutant.id))
-    .sort((a, b) => a.millis - b.millis)
-  const millis = covering.reduce((sum, test) => sum + test.millis, 0)
+    .sort((a, b) => rank(b.index) - rank(a.index) || a.millis - b.millis)
   const verdict = (state: Verdict["state"], by?: string): Verdict => ({ ...mutant, state, by, tests: covering.length })
   const spared = (): Verdict => {
     const reason = reasonOf(mutant)
@@ -74,11 +79,16 @@ const tryOne = async (
   if (covering.length === 0) return spared()
   const own = atLoad ? fresh() : undefined
   try {
-    const ask = { mutant: mutant.id, tests: covering.map((test) => test.index) }
-    const outcome = await (own ?? worker()).ask<Outcome>(ask, patience(millis))
-    return outcome.killedBy === undefined ? spared() : verdict("killed", outcome.killedBy)
+    const each = covering.map((test) => patience(test.millis))
+    const ask: Ask = { mutant: mutant.id, tests: covering.map((test) => test.index), patience: each }
+    // Only a loop that never lets go of the process needs this one.
+    const outcome = await (own ?? worker()).ask<Outcome>(ask, 5_000 + each.reduce((sum, one) => sum + one, 0) / 2)
+    const { hung, killedBy } = outcome
+    if (killedBy === undefined) return spared()
+    known.set(killedBy, rank(killedBy) + 1)
+    return verdict(hung === true ? "timeout" : "killed", baseline.tests[killedBy]!.name)
   } catch (problem) {
-    return (problem as Error).message === "timeout" ? verdict("timeout") : verdict("killed", "the process broke")
+    return (problem as Error).message === "timeout" ? verdict("timeout", "the process hung") : verdict("killed", "the process broke")
   } finally {
     own?.close()
   }
@@ -107,6 +117,12 @@ const runGroup = async (group: Group, files: ReadonlyArray<string>): Promise<Rea
     const kept = path.join(results, `${group.name}.json`)
     const before: ReadonlyArray<Verdict> = fs.existsSync(kept) ? JSON.parse(fs.readFileSync(kept, "utf8")) : []
     const spared = new Map(before.map((one) => [signature(one), one]))
+    const keep = (verdicts: ReadonlyArray<Verdict>): void => {
+      const now = new Set(verdicts.map(signature))
+      fs.mkdirSync(results, { recursive: true })
+      const others = before.filter((one) => !now.has(signature(one)))
+      fs.writeFileSync(kept, JSON.stringify([...others, ...verdicts], null, 1))
+    }
     const verdicts: Array<Verdict> = []
     let runs = 0
     for (const mutant of mutants) {
@@ -117,16 +133,17 @@ const runGroup = async (group: Group, files: ReadonlyArray<string>): Promise<Rea
       }
       const one = await tryOne(mutant, baseline, () => worker, () => start(mutant.id))
       verdicts.push(one)
-      if (one.state === "timeout" || one.by === "the process broke" || ++runs % 150 === 0) {
+      if (one.by === "the process broke" || one.by === "the process hung" || ++runs % 150 === 0) {
         worker.close()
         workers.delete(worker)
         worker = start()
       }
-      if (verdicts.length % 50 === 0) console.error(`${group.name}: ${verdicts.length} of ${mutants.length}`)
+      if (verdicts.length % 50 === 0) {
+        console.error(`${group.name}: ${verdicts.length} of ${mutants.length}`)
+        keep(verdicts)
+      }
     }
-    fs.mkdirSync(results, { recursive: true })
-    const others = before.filter((one) => !files.includes(one.file))
-    fs.writeFileSync(kept, JSON.stringify([...others, ...verdicts], null, 1))
+    keep(verdicts)
     return verdicts
   } finally {
     for (const worker of workers) worker.close()

@@ -64,12 +64,19 @@ const baseline = async (): Promise<Baseline> => {
 const run = async (ask: Ask): Promise<Outcome> => {
   covered = undefined
   active = ask.mutant
-  for (const index of ask.tests) {
+  for (const [place, index] of ask.tests.entries()) {
+    let timer: NodeJS.Timeout | undefined
     try {
-      await runOne(index)
-    } catch {
+      const late = new Promise<never>((_, reject) => {
+        timer = setTimeout(() => reject(new Error("late")), ask.patience[place]!)
+      })
+      await Promise.race([runOne(index), late])
+    } catch (reason) {
       active = -1
-      return { mutant: ask.mutant, killedBy: tests[index]!.name }
+      const hung = reason instanceof Error && reason.message === "late"
+      return { mutant: ask.mutant, killedBy: index, hung }
+    } finally {
+      clearTimeout(timer)
     }
   }
   active = -1
@@ -84,6 +91,7 @@ const files = JSON.parse(process.env["SLUICE_MUTANT_TESTS"]!) as ReadonlyArray<s
 for (const file of files) await import(pathToFileURL(file).href)
 
 loaded = true
+process.on("disconnect", () => process.exit(0))
 process.on("message", (ask: Ask | "baseline") => {
   const answer: Promise<unknown> = ask === "baseline" ? baseline() : run(ask)
   void answer.then((told) => process.send!(told))
