@@ -35,12 +35,12 @@ const proto = <Id extends string>(id: Id, reports: Readonly<Record<string, Repor
   id,
   reports,
   add: (...added: ReadonlyArray<Report.Any>) => {
-    const all: Record<string, Report.Any> = { ...reports }
+    const all = new Map(Object.entries(reports))
     for (const report of added) {
-      if (report.name in all) throw new Error(`Group "${id}" has a report "${report.name}" already`)
-      all[report.name] = report
+      if (all.has(report.name)) throw new Error(`Group "${id}" has a report "${report.name}" already`)
+      all.set(report.name, report)
     }
-    return proto(id, all)
+    return proto(id, Object.fromEntries(all))
   }
 })
 

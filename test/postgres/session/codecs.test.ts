@@ -114,7 +114,8 @@ layer(PgCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })("
         [["c"], [null]]
       ])
       assert.deepStrictEqual(yield* value(session, "'[5:7]={1,2,3}'::int[]"), [1, 2, 3])
-      for (const expression of ["'294276-12-31'::timestamptz", "array['infinity'::timestamptz]"]) {
+      assert.deepStrictEqual(yield* value(session, "array['infinity'::timestamptz]"), [Number.POSITIVE_INFINITY])
+      for (const expression of ["'294276-12-31'::timestamptz", "array['294276-12-31'::timestamptz]"]) {
         const error = yield* Effect.flip(value(session, expression))
         assert.match(error.message, /"v".*cast the column to text/)
         assert.isFalse(factsOf(error)?.fatal)

@@ -5,6 +5,7 @@
 import * as PgProtocol from "@effect/sql-pg/PgProtocol"
 import { type ResolvedConfig, resolve } from "@sluice/sdk/pool/session/Config"
 import { Wire } from "@sluice/sdk/pool/session/Wire"
+import type * as Duration from "effect/Duration"
 import { EventEmitter } from "node:events"
 import type * as Net from "node:net"
 
@@ -30,7 +31,7 @@ const int16 = (value: number): Buffer => {
   return bytes
 }
 const text = (value: string): Buffer => Buffer.from(`${value}\0`)
-const message = (type: string, ...body: ReadonlyArray<Buffer>): Buffer => {
+export const message = (type: string, ...body: ReadonlyArray<Buffer>): Buffer => {
   const payload = Buffer.concat(body)
   return Buffer.concat([Buffer.from(type), int32(payload.length + 4), payload])
 }
@@ -56,6 +57,10 @@ export class ScriptedServer extends EventEmitter {
   #answer: Buffer = Buffer.alloc(0)
   destroyed = false
   executed: Array<string> = []
+  /** What becomes of each message on its way: the network's or a bad server's doing. */
+  tamper: ((message: Buffer) => Buffer) | undefined
+  /** What the session threw at the socket's events; a real socket would end the process. */
+  readonly thrown: Array<unknown> = []
 
   constructor(random: () => number) {
     super()
@@ -78,7 +83,7 @@ export class ScriptedServer extends EventEmitter {
   }
 
   #say(bytes: Buffer): void {
-    this.#answer = Buffer.concat([this.#answer, bytes])
+    this.#answer = Buffer.concat([this.#answer, this.tamper === undefined ? bytes : this.tamper(bytes)])
   }
 
   #fail(severity: string, code: string): void {
@@ -156,7 +161,11 @@ export class ScriptedServer extends EventEmitter {
       const size = Math.min(this.#answer.length, 1 + Math.floor(this.#random() ** 3 * 200))
       const chunk = Buffer.from(this.#answer.subarray(0, size))
       this.#answer = this.#answer.subarray(size)
-      this.emit("data", chunk)
+      try {
+        this.emit("data", chunk)
+      } catch (error) {
+        this.thrown.push(error)
+      }
       if (this.#answer.length > 0) this.#deliverSoon()
     })
   }
@@ -190,7 +199,10 @@ export class ScriptedServer extends EventEmitter {
 }
 
 /** A wire to a scripted server. */
-export const scripted = (seed: number, config?: { readonly preparedStatements?: number }) => {
+export const scripted = (
+  seed: number,
+  config?: { readonly preparedStatements?: number; readonly silence?: Duration.Input }
+) => {
   const random = makeRandom(seed)
   const server = new ScriptedServer(random)
   const resolved: ResolvedConfig = resolve({ username: "u", host: "nowhere", ...config })

@@ -2,15 +2,16 @@
  * A declaration at run time: checked, filled in, its types forgotten. What the pipeline executes and `explain` prints.
  */
 import type * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type * as SqlClient from "effect/sql/SqlClient"
 import type * as Statement from "effect/sql/Statement"
 import type { RoleService } from "../Database.ts"
+import { millisOf } from "../policy/Time.ts"
 import * as ReportError from "../ReportError.ts"
+import { check } from "./Checked.ts"
 import type * as Declaration from "./Declaration.ts"
 
 /** Durations in milliseconds. */
@@ -61,45 +62,9 @@ const defaultBudget: Declaration.BudgetOptions = {}
 /** A mistake in a declaration is one of the program, found where the report is declared: it throws. */
 export const make = (name: string, options: any): Declared => {
   const given: Options & Partial<Omit<Declared, keyof Options>> = options
-  const refuse = (field: string, problem: string): never => {
-    throw new Error(`Report "${name}": ${field} ${problem}`)
-  }
-  const millis = (field: string, input: Duration.Input): number => {
-    const duration = Duration.fromInput(input)
-    const length = Option.isSome(duration) ? Duration.toMillis(duration.value) : Number.NaN
-    return length > 0 ? length : refuse(field, "must be a duration above zero")
-  }
-  const whole = (field: string, value: number | undefined, least: number): void => {
-    if (value !== undefined && !(Number.isInteger(value) && value >= least)) {
-      refuse(field, `must be a whole number of at least ${least}, not ${value}`)
-    }
-  }
-  const fraction = (field: string, value: number | false | undefined): void => {
-    if (value !== undefined && value !== false && !(value > 0 && value <= 1)) {
-      refuse(field, `must be above 0 and at most 1, not ${value}`)
-    }
-  }
-  const deadline = millis("deadline", given.deadline)
-  const attemptTimeout =
-    options.attemptTimeout === undefined ? deadline : millis("attemptTimeout", options.attemptTimeout)
-  whole("maxRows", given.maxRows, 1)
-  const permits = given.bulkhead?.permits
-  if (typeof permits === "object") fraction("bulkhead.permits.ofPool", permits.ofPool)
-  else whole("bulkhead.permits", permits, 1)
-  whole("bulkhead.queue", given.bulkhead?.queue, 0)
-  whole("rateLimit.limit", given.rateLimit?.limit, 1)
-  whole("breaker.minimumCalls", given.breaker?.minimumCalls, 1)
-  whole("breaker.probes", given.breaker?.probes, 1)
-  fraction("breaker.failureRate", given.breaker?.failureRate)
-  fraction("breaker.slowCalls.rate", given.breaker?.slowCalls?.rate)
-  if (given.rateLimit !== undefined) millis("rateLimit.window", given.rateLimit.window)
-  if (given.bulkhead?.maxWait !== undefined) millis("bulkhead.maxWait", given.bulkhead.maxWait)
-  if (given.writes !== undefined && given.writes !== "once" && given.writes !== "idempotent") {
-    refuse("writes", `must be "once" or "idempotent", not ${String(given.writes)}`)
-  }
-  if (given.writes !== undefined && given.hedge !== undefined) {
-    refuse("hedge", "cannot be declared by a report that writes")
-  }
+  check(name, options)
+  const deadline = millisOf(given.deadline)
+  const attemptTimeout = options.attemptTimeout === undefined ? deadline : millisOf(options.attemptTimeout)
   return {
     name,
     database: given.database,
@@ -112,7 +77,7 @@ export const make = (name: string, options: any): Declared => {
     priority: given.priority,
     maxRows: given.maxRows,
     writes: given.writes,
-    retry: options.retry === undefined ? undefined : retryOf(options.retry, millis, whole),
+    retry: options.retry === undefined ? undefined : retryOf(options.retry),
     breaker: given.breaker,
     bulkhead: given.bulkhead,
     rateLimit: given.rateLimit,
@@ -126,17 +91,12 @@ export const make = (name: string, options: any): Declared => {
 export const permitsIn = ({ permits }: Declaration.BulkheadOptions, max: number): number =>
   typeof permits === "number" ? permits : Math.max(1, Math.floor(permits.ofPool * max))
 
-const retryOf = (
-  declared: Declaration.Retry<any>,
-  millis: (field: string, input: Duration.Input) => number,
-  whole: (field: string, value: number | undefined, least: number) => void
-): DeclaredRetry => {
+const retryOf = (declared: Declaration.Retry<any>): DeclaredRetry => {
   const options: Declaration.RetryOptions<any> = Schedule.isSchedule(declared) ? { schedule: declared } : declared
-  whole("retry.retries", options.retries, 0)
   return {
     schedule: options.schedule ?? defaultSchedule,
     retries: options.retries ?? 2,
-    cap: millis("retry.cap", options.cap ?? "2 seconds"),
+    cap: millisOf(options.cap ?? "2 seconds"),
     jitter: options.jitter ?? "full",
     budget: options.budget ?? defaultBudget
   }

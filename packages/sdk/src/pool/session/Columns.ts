@@ -6,22 +6,29 @@
  *
  * | column type | format | value |
  * |---|---|---|
- * | a type of `PgTypes.OID`, or one with a codec of the application | binary | what the codec gives |
- * | its one-dimensional array | binary | array, whatever its lower bound |
- * | its array of more dimensions | binary | nested arrays |
- * | timestamp, timestamptz `infinity` | binary | `Infinity`, `-Infinity` |
- * | timestamp, timestamptz outside of what a `Date` can hold | binary | the statement fails: cast to text |
- * | the same two inside an array | binary | the statement fails: cast to text[] |
+ * | a type of `PgTypes.OID`, or one with a codec of the application | binary | what the codec gives, except for what follows |
+ * | its array, of any number of dimensions and with any lower bound | binary | nested arrays of the element's values |
+ * | timestamp, timestamptz | binary | a `Date`, rounded down to its millisecond; `Infinity`, `-Infinity` |
+ * | date | binary | `2026-01-02`, `0044-03-15 BC`, `infinity`: what PostgreSQL prints |
+ * | time | binary | microseconds since midnight, a bigint |
+ * | timetz | binary | `12:34:56+05:30`, with seconds of the zone where it has some |
+ * | regclass | binary | its oid |
+ * | inet, cidr | binary | the address in the form of RFC 5952 |
+ * | json, jsonb | binary | what `JSON.parse` gives; its fractions are the nearest float8 |
  * | enums, domains over them | text | the label |
- * | arrays of enums, ranges, multiranges, composites, `record` | text | PostgreSQL's literal, such as `{a,b}` or `[1,5)` |
+ * | arrays of enums and of domains, ranges, multiranges, composites, `record` | text | PostgreSQL's literal, such as `{a,b}` or `[1,5)` |
  * | macaddr, hstore, tsvector, tsquery, pg_lsn, xid, xid8, bit, varbit, money, point and other geometry, xml, void, any type of an extension | text | what psql prints |
+ *
+ * These fail their statement, and say that the column has to be cast to text: an instant outside of what a `Date` can
+ * hold, an infinite interval, a numeric of more than 131,068 digits, json with an integer that JavaScript would change or
+ * a number beyond float8. The same inside an array.
  *
  * A value that fails to decode fails its own statement. The session and its neighbours on the wire go on.
  */
 import type * as PgProtocol from "@effect/sql-pg/PgProtocol"
 import * as PgTypes from "@effect/sql-pg/PgTypes"
-import * as Result from "effect/Result"
 import type { TypeCodec } from "./Config.ts"
+import { type Reader, readArray, readText, scalarReader } from "./Values.ts"
 
 export interface Field {
   readonly name: string
@@ -72,11 +79,18 @@ export interface Catalogue {
   readonly registry: PgTypes.Registry | undefined
   readonly has: (oid: number) => boolean
   readonly elementOf: (oid: number) => number | undefined
+  /** The application's own codec, which knows best. */
+  readonly isOwn: (oid: number) => boolean
 }
 
 export const makeCatalogue = (types: ReadonlyArray<TypeCodec>): Catalogue => {
   if (types.length === 0) {
-    return { registry: undefined, has: (oid) => builtin.has(oid), elementOf: (oid) => arrayElements.get(oid) }
+    return {
+      registry: undefined,
+      has: (oid) => builtin.has(oid),
+      elementOf: (oid) => arrayElements.get(oid),
+      isOwn: () => false
+    }
   }
   const registry = PgTypes.makeRegistry()
   const known = new Set(builtin)
@@ -89,79 +103,19 @@ export const makeCatalogue = (types: ReadonlyArray<TypeCodec>): Catalogue => {
       elements.set(arrayOid, oid)
     }
   }
-  return { registry, has: (oid) => known.has(oid), elementOf: (oid) => elements.get(oid) }
+  const own = new Set(types.map(({ oid }) => oid))
+  return {
+    registry,
+    has: (oid) => known.has(oid),
+    elementOf: (oid) => elements.get(oid),
+    isOwn: (oid) => own.has(oid)
+  }
 }
 
-type Reader = (bytes: Uint8Array, offset: number, size: number) => unknown
-
-const readInt32 = (bytes: Uint8Array, offset: number): number =>
-  (bytes[offset]! << 24) | (bytes[offset + 1]! << 16) | (bytes[offset + 2]! << 8) | bytes[offset + 3]!
-
-const isInstant = (oid: number): boolean => oid === PgTypes.OID.timestamp || oid === PgTypes.OID.timestamptz
-
-const unrepresentable = "the value lies outside of what a Date can hold; cast the column to text"
-
-/** PostgreSQL writes infinity as the ends of int64. */
-const readInstant =
-  (read: Reader): Reader =>
-  (bytes, offset, size) => {
-    const value = read(bytes, offset, size)
-    if (!(value instanceof Date) || !Number.isNaN(value.getTime())) return value
-    const high = readInt32(bytes, offset)
-    const low = readInt32(bytes, offset + 4)
-    if (high === 0x7fffffff && low === -1) return Number.POSITIVE_INFINITY
-    if (high === -0x80000000 && low === 0) return Number.NEGATIVE_INFINITY
-    throw new Error(unrepresentable)
-  }
-
-const nest = (values: ReadonlyArray<unknown>, lengths: ReadonlyArray<number>): ReadonlyArray<unknown> => {
-  let level = values
-  for (let dimension = lengths.length - 1; dimension > 0; dimension--) {
-    const length = lengths[dimension]!
-    const next: Array<unknown> = []
-    for (let index = 0; index < level.length; index += length) next.push(level.slice(index, index + length))
-    level = next
-  }
-  return level
-}
-
-/** The driver reads arrays of one dimension that begin at 1. Others are shown to it as one, then folded. */
-const readArray =
-  (read: Reader, instants: boolean): Reader =>
-  (bytes, offset, size) => {
-    const dimensions = size >= 12 ? readInt32(bytes, offset) : 0
-    let values: ReadonlyArray<unknown>
-    if (dimensions === 0 || (dimensions === 1 && readInt32(bytes, offset + 16) === 1)) {
-      values = read(bytes, offset, size) as ReadonlyArray<unknown>
-    } else {
-      const lengths = Array.from({ length: dimensions }, (_, index) => readInt32(bytes, offset + 12 + index * 8))
-      const header = 12 + dimensions * 8
-      const flat = new Uint8Array(20 + size - header)
-      const view = new DataView(flat.buffer)
-      view.setInt32(0, 1)
-      flat.set(bytes.subarray(offset + 4, offset + 12), 4)
-      view.setInt32(
-        12,
-        lengths.reduce((product, length) => product * length, 1)
-      )
-      view.setInt32(16, 1)
-      flat.set(bytes.subarray(offset + header, offset + size), 20)
-      values = nest(read(flat, 0, flat.length) as ReadonlyArray<unknown>, lengths)
-    }
-    if (
-      instants &&
-      (values as ReadonlyArray<any>).flat(6).some((value) => value !== null && Number.isNaN(value.getTime()))
-    ) {
-      throw new Error("an element is infinite or lies outside of what a Date can hold; cast the column to text[]")
-    }
-    return values
-  }
-
-/** Where the driver's codec alone does not tell the truth. */
-const special = (oid: number, catalogue: Catalogue, read: Reader): Reader | undefined => {
-  if (isInstant(oid)) return readInstant(read)
-  const element = catalogue.elementOf(oid)
-  return element === undefined ? undefined : readArray(read, isInstant(element))
+const readerOf = (oid: number, catalogue: Catalogue): Reader => {
+  const element = catalogue.isOwn(oid) ? undefined : catalogue.elementOf(oid)
+  if (element !== undefined) return readArray(element, readerOf(element, catalogue))
+  return scalarReader(oid, catalogue.registry, catalogue.isOwn(oid))
 }
 
 // One row is read at a time, in one tick, so one place to leave a failure is enough and costs no closure for each statement.
@@ -199,20 +153,10 @@ export const describe = (
 ): Description => {
   const fields = columns.map((column): Field => ({ name: column.name, dataTypeId: column.dataTypeOid }))
   const wanted = columns.map((column): 0 | 1 => (catalogue.has(column.dataTypeOid) ? 1 : 0))
-  // Text is read by the codec of text, whatever the type behind it.
-  const read = Result.getOrThrow(
-    PgTypes.makeFieldReader(
-      columns.map((column, index) => ({
-        dataTypeOid: wanted[index] === 1 ? column.dataTypeOid : PgTypes.OID.text,
-        format: 1
-      })),
-      catalogue.registry
-    )
-  )
-  const specials = columns.map((column, index): Reader | undefined => {
+  const readers = columns.map((column, index): Reader => {
     if (received && column.format !== wanted[index]) return changed
-    if (wanted[index] === 0) return undefined
-    return special(column.dataTypeOid, catalogue, (bytes, offset, size) => read(bytes, offset, size, index))
+    // Text is read by the codec of text, whatever the type behind it.
+    return wanted[index] === 1 ? readerOf(column.dataTypeOid, catalogue) : readText
   })
   const uniform = wanted.every((format) => format === wanted[0])
   return {
@@ -221,8 +165,7 @@ export const describe = (
     readField: (bytes, offset, size, column) => {
       if (size < 0) return null
       try {
-        const own = specials[column]
-        return own === undefined ? read(bytes, offset, size, column) : own(bytes, offset, size)
+        return readers[column]!(bytes, offset, size)
       } catch (cause) {
         const field = fields[column]!
         const problem = cause instanceof Error ? cause.message : String(cause)

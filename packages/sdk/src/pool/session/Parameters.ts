@@ -6,9 +6,9 @@
  * | `null`, `undefined` | NULL |
  * | string | text of unknown type: the server infers it from the statement |
  * | boolean | bool |
- * | number | int4, int8 when it does not fit, float8 when it is no integer |
+ * | number | int4, int8 when it does not fit, float8 when it is no integer; -0 is 0 |
  * | bigint | int8, numeric when it does not fit |
- * | Date | timestamptz |
+ * | Date | timestamptz, to the millisecond in any year |
  * | Uint8Array | bytea |
  * | array of numbers and bigints | the narrowest of int4[], int8[], float8[] (numeric[]) that holds every element exactly |
  * | array of anything above | an array of that type; elements that are null stay null |
@@ -81,6 +81,42 @@ const inferNumber = (value: number): PgTypes.Parameter => {
   return make(OID.float8, value)
 }
 
+/** Digits before the point of the longest numeric. The driver would send a longer one as another number. */
+const maxNumericDigits = 131_072
+
+const checkNumeric = (text: string, at: Place): string => {
+  if (text.length > 5) {
+    const [, digits = "", exponent = "0"] = /^[+-]?0*(\d*)[^eE]*(?:[eE](.*))?$/.exec(text) ?? []
+    if (digits.length + Number(exponent) > maxNumericDigits) {
+      throw new ParameterError(at, `a numeric has at most ${maxNumericDigits} digits before its point`)
+    }
+  }
+  return text
+}
+
+const checkTyped = (parameter: PgTypes.Parameter, at: Place): PgTypes.Parameter => {
+  const { oid, value } = parameter
+  if (oid === OID.numeric && typeof value === "string") checkNumeric(value, at)
+  else if (oid === OID.numericArray && Array.isArray(value)) {
+    for (const one of value) if (typeof one === "string") checkNumeric(one, at)
+  }
+  return parameter
+}
+
+/** Where microseconds since 1970 are no exact number any more: the driver would send another millisecond. */
+const farMillis = 7e13
+
+const isFar = (value: unknown): value is Date => value instanceof Date && Math.abs(value.getTime()) > farMillis
+
+/** As PostgreSQL prints it: it does not read the years of ISO 8601 beyond 9999 and before Christ. */
+const instantText = (date: Date): string => {
+  const year = date.getUTCFullYear()
+  const text = date.toISOString()
+  const rest = text.slice(text.indexOf("T") - 6).replace("T", " ").replace("Z", "+00")
+  const shown = String(year > 0 ? year : 1 - year).padStart(4, "0")
+  return year > 0 ? shown + rest : `${shown}${rest} BC`
+}
+
 const inferScalar = (value: unknown, at: Place): PgTypes.Parameter => {
   switch (typeof value) {
     case "string":
@@ -92,10 +128,10 @@ const inferScalar = (value: unknown, at: Place): PgTypes.Parameter => {
     case "boolean":
       return make(OID.bool, value)
     case "bigint":
-      return fitsInt8(value) ? make(OID.int8, value) : make(OID.numeric, value.toString())
+      return fitsInt8(value) ? make(OID.int8, value) : make(OID.numeric, checkNumeric(value.toString(), at))
     case "object":
       if (value === null) return nothing
-      if (PgTypes.isParameter(value)) return value
+      if (PgTypes.isParameter(value)) return checkTyped(value, at)
       if (value instanceof Date) {
         if (Number.isNaN(value.getTime())) throw new ParameterError(at, "an invalid Date is no point in time")
         return make(OID.timestamptz, value)
@@ -158,7 +194,7 @@ const literalElement = (value: unknown, at: string): string => {
   }
   const parameter = inferScalar(value, at)
   if (parameter.value === null) return "NULL"
-  if (parameter.value instanceof Date) return `"${parameter.value.toISOString()}"`
+  if (parameter.value instanceof Date) return `"${instantText(parameter.value)}"`
   if (parameter.value instanceof Uint8Array) {
     return `"\\\\x${Array.from(parameter.value, (byte) => byte.toString(16).padStart(2, "0")).join("")}"`
   }
@@ -198,6 +234,9 @@ const inferArray = (value: ReadonlyArray<unknown>, at: string): Bound => {
     }
   }
   const array = PgTypes.arrayOidFor(element!)
+  if (element === OID.timestamptz && elements.some((one) => isFar(one.value))) {
+    return { type: OID.timestamptzArray, parameter: make(0, literalElement(value, at)) }
+  }
   if (array === undefined) throw new ParameterError(at, `no array type is known for elements of type ${element}`)
   return {
     type: array,
@@ -212,7 +251,18 @@ const inferArray = (value: ReadonlyArray<unknown>, at: string): Bound => {
 export const bind = (value: unknown, position: number): Bound => {
   if (Array.isArray(value)) return inferArray(value, `$${position}`)
   const parameter = inferScalar(value, position)
-  return { type: parameter.oid, parameter }
+  const { oid, value: bound } = parameter
+  if (oid === OID.timestamptz || oid === OID.timestamp) {
+    if (isFar(bound)) return { type: oid, parameter: make(0, instantText(bound)) }
+    if (bound instanceof Date && Number.isNaN(bound.getTime())) {
+      throw new ParameterError(position, "an invalid Date is no point in time")
+    }
+  } else if (oid === OID.timestamptzArray || oid === OID.timestampArray) {
+    if (Array.isArray(bound) && bound.some(isFar)) {
+      return { type: oid, parameter: make(0, literalElement(bound, `$${position}`)) }
+    }
+  }
+  return { type: oid, parameter }
 }
 
 const encodeBuiltin = PgProtocol.makeBindEncoder(PgTypes.writeParameter, PgTypes.isTextFormat)

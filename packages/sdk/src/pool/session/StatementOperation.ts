@@ -22,7 +22,7 @@ import {
   takeFailure,
   withFormats
 } from "./Columns.ts"
-import { serverError, statementError } from "./Facts.ts"
+import { serverError, statementError, withFacts } from "./Facts.ts"
 import { bind } from "./Parameters.ts"
 import { stateChangeIn } from "./SessionState.ts"
 import { DescriptionCache, frames, join, type Prepared } from "./Statements.ts"
@@ -126,6 +126,8 @@ export class StatementOperation implements Operation {
   #parsing = false
   /** BEGIN travels ahead: its answer comes first. */
   #prefixed = false
+  /** What this cycle asked for has been answered to its end: only an error, or rest, can follow. */
+  #ended = false
   #description: Description | null | undefined
   #failure: SqlError | undefined
   #unreadable: ColumnError | undefined
@@ -186,6 +188,7 @@ export class StatementOperation implements Operation {
   }
 
   frame(prefix: Uint8Array | undefined): Uint8Array {
+    this.#ended = false
     const types = this.#types ?? this.#bindParameters()
     if (!this.#named) return this.#unnamedFrame(types, prefix)
     let prepared = this.#prepared
@@ -254,6 +257,8 @@ export class StatementOperation implements Operation {
   }
 
   onMessage(message: Message): void {
+    // Whose answer is it, then? Taken for a part of this one it would be rows of somebody else.
+    if (this.#ended && message._tag !== "ErrorResponse") return this.wire.desync(`Unexpected ${message._tag}`)
     switch (message._tag) {
       case "DataRow": {
         const unreadable = takeFailure()
@@ -281,13 +286,15 @@ export class StatementOperation implements Operation {
         }
         this.#tag = message.commandTag
         this.completed = true
+        this.#ended = true
+        return
+      case "EmptyQueryResponse":
+        this.#ended = true
         return
       case "BindComplete":
       case "CloseComplete":
-      case "EmptyQueryResponse":
       case "ParameterDescription":
       case "ParseComplete":
-      case "PortalSuspended":
         return
       case "RowDescription":
         return this.#described(message.fields)
@@ -318,6 +325,7 @@ export class StatementOperation implements Operation {
   }
 
   #described(columns: ReadonlyArray<PgProtocol.FieldDescription>): void {
+    this.#ended = this.#describing
     const { catalogue, descriptions } = this.wire.shared
     const key = DescriptionCache.key(this.sql, this.#types!)
     if (this.#describing) {
@@ -335,6 +343,7 @@ export class StatementOperation implements Operation {
   }
 
   #describedNothing(): void {
+    this.#ended = this.#describing
     this.#remember(null)
     if (!this.#noRows) this.wire.shared.descriptions.set(DescriptionCache.key(this.sql, this.#types!), null)
     this.#expect(null)
@@ -346,6 +355,7 @@ export class StatementOperation implements Operation {
 
   onReady(): void {
     const failure = this.#failure
+    if (failure === undefined && !this.#ended) return this.#unanswered()
     const prepared = this.#prepared
     if (this.#parsing && prepared !== undefined) this.#parsed(prepared, failure === undefined)
     if (failure !== undefined) return this.#failed(failure)
@@ -374,6 +384,12 @@ export class StatementOperation implements Operation {
         truncated: this.#truncated
       })
     )
+  }
+
+  /** The server is at rest and has not answered: nothing that it says from here on can be trusted, and this is no empty result. */
+  #unanswered(): void {
+    this.wire.desync("Unexpected ReadyForQuery")
+    this.reject(withFacts(this.wire.dead!, { sent: true, commit: !this.#describing, readOnly: this.wire.readOnly }))
   }
 
   #parsed(prepared: Prepared, ok: boolean): void {

@@ -1,0 +1,201 @@
+/**
+ * One value in binary to JavaScript: the driver's codec, and what has to be done where that alone is not the whole truth.
+ * Which type is read how is told in `Columns.ts`.
+ */
+import * as PgTypes from "@effect/sql-pg/PgTypes"
+import * as Result from "effect/Result"
+
+/** Throws for a value that JavaScript cannot hold truthfully. */
+export type Reader = (bytes: Uint8Array, offset: number, size: number) => unknown
+
+const { OID } = PgTypes
+
+const readInt32 = (bytes: Uint8Array, offset: number): number =>
+  (bytes[offset]! << 24) | (bytes[offset + 1]! << 16) | (bytes[offset + 2]! << 8) | bytes[offset + 3]!
+
+const driverReader = (oid: number, registry?: PgTypes.Registry): Reader => {
+  const read = Result.getOrThrow(PgTypes.makeFieldReader([{ dataTypeOid: oid, format: 1 }], registry))
+  return (bytes, offset, size) => read(bytes, offset, size, 0)
+}
+
+const readDriverText = driverReader(OID.text)
+const keepsMark = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
+
+/** The driver drops a byte order mark from a text that also holds U+FFFD. */
+export const readText: Reader = (bytes, offset, size) =>
+  bytes[offset] === 0xef && bytes[offset + 1] === 0xbb && size > 2
+    ? keepsMark.decode(bytes.subarray(offset, offset + size))
+    : readDriverText(bytes, offset, size)
+
+/** Milliseconds between 1970 and 2000, where PostgreSQL counts from. */
+const epoch = 946_684_800_000
+const maxDate = 8.64e15
+
+/** Microseconds since 2000. Rounded down like every clock: the driver rounds what lies before 2000 up. */
+const readInstant: Reader = (bytes, offset, size) => {
+  if (size !== 8) throw new Error("an instant has 8 bytes")
+  const high = readInt32(bytes, offset)
+  const low = readInt32(bytes, offset + 4) >>> 0
+  // The ends of int64 stand for infinity.
+  if (high === 0x7fffffff && low === 0xffffffff) return Number.POSITIVE_INFINITY
+  if (high === -0x80000000 && low === 0) return Number.NEGATIVE_INFINITY
+  const micros = high * 4_294_967_296 + low
+  const millis = Number.isSafeInteger(micros) ? Math.floor(micros / 1000) : floorMillis(high, low)
+  const time = millis + epoch
+  if (time > maxDate || time < -maxDate) {
+    throw new Error("the value lies outside of what a Date can hold; cast the column to text")
+  }
+  return new Date(time)
+}
+
+const floorMillis = (high: number, low: number): number => {
+  const micros = BigInt(high) * 4_294_967_296n + BigInt(low)
+  const rest = ((micros % 1000n) + 1000n) % 1000n
+  return Number((micros - rest) / 1000n)
+}
+
+/** The driver counts years as astronomers do, with a year 0; PostgreSQL prints, and reads, `BC`. */
+const readDate = (read: Reader): Reader => {
+  const beforeChrist = /^(?:-(\d+)|0000)(-\d\d-\d\d)$/
+  return (bytes, offset, size) => {
+    const text = read(bytes, offset, size) as string
+    const first = text.charCodeAt(0)
+    // Neither `-` nor `0`.
+    if (first > 48) return text
+    const match = beforeChrist.exec(text)
+    return match === null ? text : `${String(1 + Number(match[1] ?? 0)).padStart(4, "0")}${match[2]} BC`
+  }
+}
+
+/** The driver drops the seconds of a zone, which local mean times have. */
+const readTimeTz =
+  (read: Reader): Reader =>
+  (bytes, offset, size) => {
+    const text = read(bytes, offset, size) as string
+    const seconds = Math.abs(readInt32(bytes, offset + 8)) % 60
+    return seconds === 0 ? text : `${text}:${String(seconds).padStart(2, "0")}`
+  }
+
+/** Since PostgreSQL 17: the ends of all three parts. */
+const readInterval =
+  (read: Reader): Reader =>
+  (bytes, offset, size) => {
+    const value = read(bytes, offset, size) as PgTypes.Interval
+    const { days, months } = value
+    if (days === months && (days === 0x7fffffff || days === -0x80000000)) {
+      const end = days > 0 ? 2n ** 63n - 1n : -(2n ** 63n)
+      if (value.microseconds === end) throw new Error("the interval is infinite; cast the column to text")
+    }
+    return value
+  }
+
+/** The driver counts the groups of four digits as a signed number. */
+const readNumeric =
+  (read: Reader): Reader =>
+  (bytes, offset, size) => {
+    if (bytes[offset]! > 0x7f) throw new Error("the number has too many digits; cast the column to text")
+    return read(bytes, offset, size)
+  }
+
+const mayBeInexact = /\d{16}|e\+?\d{3}/i
+const strings = /"(?:[^"\\]|\\.)*"/g
+const numbers = /-?\d[\d.eE+-]*/g
+
+/** Digits before the exponent, without sign, point, and zeros that say nothing. */
+const significant = (text: string): string => text.replace(/[-.]|e.*/gi, "").replace(/^0+|0+$/g, "")
+
+/** A fraction is rounded, as all of float8 is. An integer that comes out as another one is an id that is wrong. */
+const isExact = (token: string): boolean => {
+  const value = Number(token)
+  if (!Number.isFinite(value)) return false
+  if (!/^-?\d+$/.test(token)) return true
+  return significant(value.toExponential()) === significant(token) || BigInt(value) === BigInt(token)
+}
+
+const parseJson = (text: string): unknown => {
+  if (mayBeInexact.test(text)) {
+    for (const [token] of text.replace(strings, '""').matchAll(numbers)) {
+      if (isExact(token)) continue
+      throw new Error("it holds a number that JavaScript would change; cast the column to text, or the number to a string")
+    }
+  }
+  return JSON.parse(text)
+}
+
+const readJson: Reader = (bytes, offset, size) => parseJson(readText(bytes, offset, size) as string)
+
+const readJsonb: Reader = (bytes, offset, size) => {
+  if (bytes[offset] !== 1) throw new Error("a version of jsonb that is not known; cast the column to text")
+  return parseJson(readText(bytes, offset + 1, size - 1) as string)
+}
+
+/** `own`: the application's codec, which is not second-guessed. */
+export const scalarReader = (oid: number, registry: PgTypes.Registry | undefined, own: boolean): Reader => {
+  const read = driverReader(oid, registry)
+  if (own) return read
+  switch (oid) {
+    case OID.text:
+    case OID.varchar:
+    case OID.bpchar:
+    case OID.name:
+      return readText
+    case OID.timestamp:
+    case OID.timestamptz:
+      return readInstant
+    case OID.date:
+      return readDate(read)
+    case OID.timetz:
+      return readTimeTz(read)
+    case OID.interval:
+      return readInterval(read)
+    case OID.numeric:
+      return readNumeric(read)
+    case OID.json:
+      return readJson
+    case OID.jsonb:
+      return readJsonb
+    default:
+      return read
+  }
+}
+
+const maxDimensions = 6
+
+/** An array of any number of dimensions: the elements lie in one row, and are folded from the innermost out. */
+export const readArray =
+  (elementOid: number, readElement: Reader): Reader =>
+  (bytes, offset, size) => {
+    const end = offset + size
+    const dimensions = size < 12 ? -1 : readInt32(bytes, offset)
+    let at = offset + 12 + dimensions * 8
+    if (dimensions < 0 || dimensions > maxDimensions || at > end) throw new Error("a broken array")
+    if (readInt32(bytes, offset + 8) >>> 0 !== elementOid) throw new Error("an array of another type")
+    if (dimensions === 0) return []
+    const lengths = Array.from({ length: dimensions }, (_, index) => readInt32(bytes, offset + 12 + index * 8))
+    const count = lengths.reduce((product, length) => product * length, 1)
+    // Each element has a length of its own in front: a count beyond that is no count.
+    if (!(count >= 0 && count * 4 <= end - at)) throw new Error("a broken array")
+    const values: Array<unknown> = []
+    for (let index = 0; index < count; index++) {
+      const length = at + 4 > end ? end : readInt32(bytes, at)
+      at += 4
+      if (length < 0) values.push(null)
+      else if (at + length > end) throw new Error("a broken array")
+      else {
+        values.push(readElement(bytes, at, length))
+        at += length
+      }
+    }
+    return dimensions === 1 ? values : nest(values, lengths)
+  }
+
+const nest = (values: ReadonlyArray<unknown>, lengths: ReadonlyArray<number>): ReadonlyArray<unknown> => {
+  let level = values
+  for (let dimension = lengths.length - 1; dimension > 0; dimension--) {
+    const length = lengths[dimension]!
+    const next: Array<unknown> = []
+    for (let index = 0; index < level.length; index += length) next.push(level.slice(index, index + length))
+    level = next
+  }
+  return level
+}
