@@ -28,6 +28,7 @@ import { type Options, type Resolved, resolve } from "./DatabaseOptions.ts"
 import * as SqlClients from "./pool/SqlClients.ts"
 import type { DatabaseUnavailable, InvalidConfiguration } from "./ReportError.ts"
 import * as PgFailure from "./PgFailure.ts"
+import { traits } from "./Profile.ts"
 import * as Cluster from "./topology/Cluster.ts"
 import * as Health from "./topology/Health.ts"
 import type * as Node from "./topology/Node.ts"
@@ -235,10 +236,20 @@ const makeRole = Effect.fnUntraced(function* (
   }
 })
 
-/** With one server there is no choice; with several, the role's name says what it asks for, unless its options do. */
-const wantOf = (role: string, options: Resolved): Router.Want => ({
-  role: options.target ?? (options.hosts.length > 1 && (role === "primary" || role === "replica") ? role : "any"),
-  maxLagMillis: options.maxLag,
-  fallback: options.fallback,
-  zone: options.zone
-})
+/**
+ * With one server there is no choice, nor among peers; with several, or where one address leads to several, the role's name
+ * says what it asks for, unless its options do.
+ */
+const wantOf = (role: string, options: Resolved): Router.Want => {
+  const { servers, switching } = traits[options.profile]
+  const several = options.hosts.length > 1 || options.addresses === "each" || switching
+  const named = role === "primary" || role === "replica" ? role : "any"
+  return servers === "peers"
+    ? { role: "any", zone: options.zone }
+    : {
+        role: options.target ?? (several ? named : "any"),
+        maxLagMillis: options.maxLag,
+        fallback: options.fallback,
+        zone: options.zone
+      }
+}

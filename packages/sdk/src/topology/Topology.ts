@@ -17,6 +17,7 @@ import * as Standing from "./Standing.ts"
 export interface Member {
   readonly name: string
   readonly zone?: string | undefined
+  readonly switching?: boolean | undefined
   outstanding(): number
   canServeNow(): boolean
 }
@@ -40,6 +41,7 @@ export interface Change {
 class NodeEntry<M extends Member> implements View<M> {
   readonly name: string
   readonly zone: string | undefined
+  readonly switching: boolean | undefined
   readonly member: M
   state: NodeState.NodeState
   standing: Standing.Standing = Standing.nothing
@@ -48,6 +50,7 @@ class NodeEntry<M extends Member> implements View<M> {
   constructor(member: M, now: number) {
     this.name = member.name
     this.zone = member.zone
+    this.switching = member.switching
     this.member = member
     this.state = NodeState.initial(now)
   }
