@@ -33,19 +33,19 @@ export const make = <M extends Member>(
   let inUse: Observation | undefined
   return {
     admit: (seen) => {
-      topology.observed(name, seen)
-      const view = topology.get(name)
+      const known = topology.get(name)
       // The first session may be there before its server is listed.
-      if (view === undefined) return true
-      const newest = view.state.observation
-      if (newest !== seen) return newest === undefined || same(newest, seen)
-      if (view.standing.fenced !== undefined) return false
-      const before = inUse
-      inUse = seen
-      if (before !== undefined && !same(before, seen)) {
+      if (known === undefined) return true
+      // Before anybody is told: who waits for the new role must not be given a session of the old one.
+      if (inUse !== undefined && seen.at >= known.state.at && !same(inUse, seen)) {
         const living = pool()
         if (living !== undefined) Effect.runSync(living.evictAll)
       }
+      topology.observed(name, seen)
+      const newest = known.state.observation
+      if (newest !== seen) return newest !== undefined && same(newest, seen)
+      if (known.standing.fenced !== undefined) return false
+      inUse = seen
       return true
     }
   }
