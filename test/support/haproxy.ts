@@ -40,7 +40,7 @@ const command = (socket: string, text: string) =>
 /** An endpoint for each backend, on loopback. Gone with the scope. */
 export const make = <Name extends string>(backends: Readonly<Record<Name, Backend>>) =>
   Effect.gen(function* () {
-    const names = Object.keys(backends) as ReadonlyArray<Name>
+    const names = Object.keys(backends) as Array<any> as ReadonlyArray<Name>
     const endpoints = {} as Record<Name, Endpoint>
     for (const name of names) endpoints[name] = { host, port: yield* free }
     const { socket } = yield* Effect.acquireRelease(

@@ -1,6 +1,5 @@
 /** A load through endpoints, and the account of it: reads on the replica's, writes that happen once on the primary's. */
 import { Database, Report } from "@sluice/sdk"
-import type { PgServer } from "@sluice/sdk/testing/PgServer"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
@@ -53,14 +52,15 @@ export const load = (fibers = 40) =>
     const errors = new Map<string, number>()
     const reads = { served: [] as Array<{ readonly began: number; readonly standby: boolean }>, failed: [] as Array<string> }
     const note = (tag: string) => errors.set(tag, (errors.get(tag) ?? 0) + 1)
-    const reader = Effect.suspend(() => {
+    type Caller = Effect.Effect<void, never, Database.Role<"fleet", "primary"> | Database.Role<"fleet", "replica">>
+    const reader: Caller = Effect.suspend(() => {
       const began = performance.now()
       return Effect.match(read.run({}), {
         onSuccess: ([row]) => void reads.served.push({ began, standby: row!.standby }),
         onFailure: (error) => void reads.failed.push(error.message)
       })
     })
-    const writer = Effect.suspend(() => {
+    const writer: Caller = Effect.suspend(() => {
       const written = { token: `w${state.number++}`, began: performance.now() }
       all.push(written)
       return Effect.match(write.run({ token: written.token }), {
@@ -78,7 +78,8 @@ export const load = (fibers = 40) =>
         (index) =>
           Effect.whileLoop({
             while: () => state.running,
-            body: () => Effect.andThen(index % 4 === 0 ? writer : reader, Effect.sleep(5 + (index % 7))),
+            body: () =>
+              Effect.andThen(index % 4 === 0 ? writer : reader, Effect.sleep(5 + (index % 7))),
             step: () => {}
           }),
         { concurrency: "unbounded", discard: true }
@@ -95,7 +96,7 @@ export const load = (fibers = 40) =>
   })
 
 /** How often each token is there. */
-export const stored = (server: Pick<PgServer, "query">) =>
+export const stored = <E>(server: { query(sql: string): Effect.Effect<ReadonlyArray<Readonly<Record<string, unknown>>>, E> }) =>
   Effect.map(
     server.query("select token, count(*)::int as n from writes group by token"),
     (rows) => new Map(rows.map((row) => [String(row["token"]), Number(row["n"])]))

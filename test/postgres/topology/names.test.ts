@@ -43,14 +43,10 @@ const makeResolver = () => {
 const machines = Effect.gen(function* () {
   const { primary, replicas } = yield* PgCluster.PgCluster
   const first = yield* FaultProxy.make({ target: primary, host: "127.0.0.2" })
-  const more = yield* Effect.forEach(
-    [
-      ["127.0.0.3", replicas[0]!],
-      ["127.0.0.4", replicas[1]!]
-    ] as const,
-    ([host, target]) => FaultProxy.make({ target, host, port: first.port })
-  )
-  return [first, ...more] as const
+  const { port } = first
+  const second = yield* FaultProxy.make({ target: replicas[0]!, host: "127.0.0.3", port })
+  const third = yield* FaultProxy.make({ target: replicas[1]!, host: "127.0.0.4", port })
+  return [first, second, third] as const
 })
 
 const withName = <A, E, R>(
