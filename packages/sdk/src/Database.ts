@@ -60,6 +60,8 @@ export interface RoleService {
   readonly nodes: ReadonlyArray<Node.Node>
   /** Which of them serves an attempt. */
   readonly route: Route.Route
+  /** Ends its sessions within the two deadlines of the option `shutdown`; see {@link Cluster.Cluster}. */
+  readonly shutdown: Effect.Effect<void>
   /** Effect's client over the pool of this role: statements, transactions, streams, `listen` and `notify`. */
   readonly sql: PgClient
 }
@@ -110,6 +112,11 @@ export interface Database<in out Id extends string, in out Names extends string>
   readonly layerConfig: (options?: {
     readonly [Name in Names]?: (DatabaseConfig.Source & RoleOptions) | undefined
   }) => Layer.Layer<RolesOf<Id, Names>, DatabaseError>
+  /**
+   * For SIGTERM, before the runtime is disposed of: new callers are refused, those under way end within the two deadlines of
+   * the option `shutdown`, all roles and servers at the same time.
+   */
+  readonly shutdown: Effect.Effect<void, never, RolesOf<Id, Names>>
   /** Effect's `SqlClient` over the pool of a role, for migrators, resolvers and programs that exist. */
   readonly layerSqlClient: <Name extends Names>(name: Name) => Layer.Layer<SqlClient.SqlClient, never, Role<Id, Name>>
 }
@@ -191,6 +198,11 @@ export const Service =
           const { dotEnv, prefix, ...overrides } = all[name] ?? {}
           return layerResolved(name, DatabaseConfig.load(`${id}/${name}`, { dotEnv, prefix }, overrides))
         })
+      static readonly shutdown = Effect.forEach(
+        options.roles as ReadonlyArray<Name>,
+        (name) => Effect.flatMap(role(name), (service) => service.shutdown),
+        { concurrency: "unbounded", discard: true }
+      )
       static readonly layerSqlClient = <N extends Name>(name: N) =>
         Layer.effectContext(role(name).useSync(({ sql }) => SqlClients.context(sql)))
     }
@@ -229,6 +241,7 @@ const makeRole = Effect.fnUntraced(function* (
     name,
     options,
     route,
+    shutdown: servers.shutdown,
     sql,
     get nodes() {
       return route.nodes()

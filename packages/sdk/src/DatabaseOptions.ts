@@ -102,6 +102,11 @@ export interface Options {
   readonly fallback?: "primary" | undefined
   /** Servers of this zone are preferred. */
   readonly zone?: string | undefined
+  /**
+   * When the layer is closed (SIGTERM): new callers are refused at once, those who wait or hold a session have `graceful`
+   * (default 5 seconds); then what runs is cancelled, and after `hard` more (default 2 seconds) sessions are destroyed.
+   */
+  readonly shutdown?: { readonly graceful?: Duration.Input | undefined; readonly hard?: Duration.Input | undefined } | undefined
   /** Shares of the pool by name. A lane that is not named here has neither reserve nor cap. */
   readonly lanes?: Readonly<Record<string, LaneOptions>> | undefined
   /** Reports holders beyond a threshold, with the stack of every n-th lease. Default: off. */
@@ -157,6 +162,7 @@ export interface Resolved {
   readonly profile: Profile
   readonly pooler: Pooler
   readonly boot: Boot
+  readonly shutdown: { readonly graceful: number; readonly hard: number }
   readonly lanes: NonNullable<Options["lanes"]>
   readonly leakDetection: Options["leakDetection"]
   /** All servers, the one of `host` and `port` first. */
@@ -196,6 +202,7 @@ export const defaults = {
   idleTimeout: 600_000,
   maxLifetime: 1_800_000,
   statementTimeout: 60_000,
+  shutdown: { graceful: 5000, hard: 2000 },
   profile: "postgres",
   pooler: "none",
   boot: "lazy"
@@ -315,6 +322,16 @@ export const resolve = (
   if (maxLag !== undefined && Option.isNone(maxLag)) {
     issues.push({ name: "maxLag", value: show(given.maxLag), expected: "a duration such as 5 seconds" })
   }
+  const shutdown = (part: "graceful" | "hard"): number => {
+    const value = given.shutdown?.[part]
+    if (value === undefined) return defaults.shutdown[part]
+    const duration = Duration.fromInput(value)
+    const length = Option.isSome(duration) ? Duration.toMillis(duration.value) : Number.NaN
+    if (!(length >= 0 && length <= longest)) {
+      issues.push({ name: `shutdown.${part}`, value: show(value), expected: "a duration below 24 days, such as 5 seconds" })
+    }
+    return length
+  }
   const addresses = given.addresses ?? (hosts.length > 1 && !kind.switching ? "each" : "any")
   if (addresses !== "each" && addresses !== "any") {
     issues.push({ name: "addresses", value: show(addresses), expected: "one of each, any" })
@@ -353,6 +370,7 @@ export const resolve = (
     profile,
     pooler: oneOf("pooler", poolers),
     boot: oneOf("boot", boots),
+    shutdown: { graceful: shutdown("graceful"), hard: shutdown("hard") },
     lanes: given.lanes ?? {},
     leakDetection: given.leakDetection
   }

@@ -67,6 +67,14 @@ export interface Cluster {
   readonly noteFailure: (member: Member, failure: PgFailure.PgFailure, at: number) => void
   /** Names everything that the primary has committed up to now, for `Route.ReadAfter`. One round trip to the primary. */
   readonly token: Effect.Effect<Token, DatabaseUnavailable>
+  /**
+   * Refuses new callers at once; those who wait or hold a session have the first deadline of the option `shutdown`, then
+   * what runs is cancelled, and after the second deadline sessions are destroyed. All servers at the same time. The end of
+   * the layer does the same; but whoever disposes of a runtime interrupts the calls that run in it first, so run this before.
+   */
+  readonly shutdown: Effect.Effect<void>
+  /** `shutdown` has begun. */
+  readonly closing: () => boolean
   /** Replaces all sessions, under load and without a failed call: after a password or a certificate was changed. */
   readonly rotate: Effect.Effect<void>
 }
@@ -178,6 +186,14 @@ export const make = Effect.fnUntraced(function* (
     yield* Effect.onError(Scope.provide(built, memberScope), () => Scope.close(memberScope, Exit.void))
   })
 
+  let closing = false
+  const shutdown = Effect.suspend(() => {
+    closing = true
+    const members = topology.nodes.map(({ member }) => member)
+    for (const { name: own } of members) topology.drain(own)
+    return Effect.forEach(members, ({ pool }) => pool.close(), { concurrency: "unbounded", discard: true })
+  })
+
   const removeOne = (own: string): Effect.Effect<void> =>
     Effect.suspend(() => {
       const member = topology.get(own)?.member
@@ -200,7 +216,7 @@ export const make = Effect.fnUntraced(function* (
           return view === undefined ? "absent" : view.draining ? "draining" : "present"
         },
         // What cannot be added for want of sense in its options could not have been built in the first place.
-        add: (place) => Effect.orDie(addOne(place)),
+        add: (place) => (closing ? Effect.void : Effect.orDie(addOne(place))),
         look: (own) => Effect.suspend(() => topology.get(own)?.member.probe?.refresh ?? Effect.void),
         remove: (own) => Effect.asVoid(Effect.forkIn(removeOne(own), scope)),
         onLookup: (host, ok) =>
@@ -227,6 +243,8 @@ export const make = Effect.fnUntraced(function* (
   )
 
   for (const address of options.hosts) yield* add(address)
+  // Before the servers' own scopes, which would close one after the other.
+  yield* Effect.addFinalizer(() => shutdown)
   if (watched)
     yield* tellBudget(
       name,
@@ -261,6 +279,8 @@ export const make = Effect.fnUntraced(function* (
     add,
     remove,
     refresh,
+    shutdown,
+    closing: () => closing,
     token: Effect.suspend(() => {
       if (noToken !== undefined) return Effect.fail(notAvailable(name, options, "tokens", noToken))
       const primary = topology.primary ?? (topology.nodes.length === 1 ? topology.nodes[0] : undefined)

@@ -174,6 +174,8 @@ export const make = Effect.fnUntraced(function* (
     acquireTimeout: options.connectionTimeout,
     idleTimeout: options.idleTimeout,
     maxLifetime: options.maxLifetime,
+    closeGraceful: options.shutdown.graceful,
+    closeHard: options.shutdown.hard,
     lanes: options.lanes,
     boot: { mode: watch === undefined ? options.boot : "lazy" },
     leakDetection: options.leakDetection,

@@ -181,6 +181,7 @@ export const make = (
       const now = clock.currentTimeMillisUnsafe()
       const found = known(wanted, now)
       if (found !== undefined) return Effect.succeed(found)
+      if (cluster.closing()) return Effect.fail(new DatabaseUnavailable({ pool: name, reason: "closed" }))
       const until = call.token === undefined ? Math.min((servedAt ??= now) + patience, deadline) : deadline
       // Everybody has just said no: asking once more would only make the caller wait.
       const fresh = topology.nodes.every(({ state }) => now - state.at < recentMillis)
