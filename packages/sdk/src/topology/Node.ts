@@ -36,6 +36,7 @@ export interface Node {
   readonly canServeNow: () => boolean
   /** Opens the sessions that the options ask for; until then there are none but those that are used. */
   readonly warm: Effect.Effect<void>
+  readonly isWarm: () => boolean
 }
 
 /** What a node tells those who watch it. */
@@ -215,6 +216,7 @@ export const make = Effect.fnUntraced(function* (
     look: switching ? Look.anew(bare, ask) : Look.through(pool, ask),
     outstanding: pool.outstanding,
     canServeNow: pool.canServeNow,
+    isWarm: () => warm,
     warm: Effect.suspend(() => {
       if (warm) return Effect.void
       warm = true

@@ -161,8 +161,8 @@ export class Topology<M extends Member> {
   }
 
   /** The best node that is known to fit. The usual way; {@link choose} is for everything else. */
-  pick(want: Router.Want): View<M> | undefined {
-    return Router.pick<View<M>>(this.list, want, this.now(), this.thresholds, this.random)
+  pick(want: Router.Want, now = this.now()): View<M> | undefined {
+    return Router.pick<View<M>>(this.list, want, now, this.thresholds, this.random)
   }
 
   choose(want: Router.Want): Router.Choice<View<M>> {
@@ -180,8 +180,8 @@ export class Topology<M extends Member> {
     return found === "fits" || found === "fallback"
   }
 
-  untried(want: Router.Want): number {
-    return Router.untried(this.list, want, this.now(), this.thresholds)
+  untried(want: Router.Want, now = this.now()): number {
+    return Router.untried(this.list, want, now, this.thresholds)
   }
 
   /** Calls back at every change, synchronously, until the function it gives is called. */
