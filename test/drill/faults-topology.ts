@@ -64,7 +64,9 @@ const undisturbed: Transitions = {
 
 /** Lost, and back: as often as it says no while it comes back. */
 const lostAndBack = (role: string): RegExp =>
-  new RegExp(`^up/${role} (suspect/unknown )?down/unknown( returning/${role} down/unknown)* returning/${role} up/${role}$`)
+  new RegExp(
+    `^up/${role} (suspect/unknown )?down/unknown( returning/${role} down/unknown)* returning/${role} up/${role}$`
+  )
 
 /** What was told otherwise than expected, in words. `status` follows from the others. */
 const unexpected = (told: ReadonlyArray<Health.Change>, fault: TopologyFault): ReadonlyArray<string> => {
@@ -216,7 +218,9 @@ const open = async (
   )
   const listening = runtime.runFork(
     Stream.runForEach(health.changes, (change) =>
-      Effect.sync(() => transitions.push({ ...change, at: performance.now(), name: names.get(change.name) ?? change.name }))
+      Effect.sync(() =>
+        transitions.push({ ...change, at: performance.now(), name: names.get(change.name) ?? change.name })
+      )
     )
   )
   const { nodes } = await runtime.runPromise(Drill.role("replica"))
@@ -263,7 +267,10 @@ const ramp = (
   }
   const [first, later] = [share(back, back + 1_000), share(last - 1_000, last)]
   // It has no more than a tenth of its half in the first second, and a third of it at the end; chance takes its part.
-  return { note: `share after its return ${Math.round(first * 100)} %, ${Math.round(later * 100)} % at the end`, ok: first < 0.3 && later > 0 && back < Infinity }
+  return {
+    note: `share after its return ${Math.round(first * 100)} %, ${Math.round(later * 100)} % at the end`,
+    ok: first < 0.3 && later > 0 && back < Infinity
+  }
 }
 
 /** The longest time in which no read was answered, after the fault began. */

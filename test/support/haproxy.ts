@@ -52,7 +52,9 @@ export const make = <Name extends string>(backends: Readonly<Record<Name, Backen
           `listen ${name}`,
           `  bind ${host}:${endpoints[name].port}`,
           ...(backends[name].options ?? []).map((line) => `  ${line}`),
-          ...backends[name].servers.map(({ more = "", name: server, port }) => `  server ${server} ${host}:${port} ${more}`)
+          ...backends[name].servers.map(
+            ({ more = "", name: server, port }) => `  server ${server} ${host}:${port} ${more}`
+          )
         ])
         fs.writeFileSync(
           file,

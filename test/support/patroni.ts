@@ -11,7 +11,9 @@ import * as os from "node:os"
 import * as path from "node:path"
 
 // Debian's Patroni knows the servers of its time, not those of npm.
-const binaries = [17, 16, 15].map((major) => `/usr/lib/postgresql/${major}/bin`).find((place) => fs.existsSync(`${place}/postgres`))
+const binaries = [17, 16, 15]
+  .map((major) => `/usr/lib/postgresql/${major}/bin`)
+  .find((place) => fs.existsSync(`${place}/postgres`))
 
 const missing = [
   ...["patroni", "etcd"].filter((tool) => spawnSync(tool, ["--version"]).status !== 0),
@@ -74,7 +76,12 @@ export interface Node {
 
 /** Whether a node says that it is this: `primary`, `replica`, `sync`. */
 const is = (node: Node, what: string) =>
-  Effect.promise(() => fetch(`http://${host}:${node.rest}/${what}`).then(({ status }) => status === 200, () => false))
+  Effect.promise(() =>
+    fetch(`http://${host}:${node.rest}/${what}`).then(
+      ({ status }) => status === 200,
+      () => false
+    )
+  )
 
 const until = <A>(look: Effect.Effect<A | undefined>, what: string): Effect.Effect<A> =>
   Effect.gen(function* () {
@@ -90,7 +97,8 @@ export const make = Effect.gen(function* () {
   const user = yield* Effect.orDie(find)
   const root = yield* Effect.acquireRelease(
     Effect.sync(() => fs.mkdtempSync(path.join(os.tmpdir(), "sluice-patroni-"))),
-    (directory) => Effect.sync(() => fs.rmSync(directory, { recursive: true, force: true, maxRetries: 50, retryDelay: 100 }))
+    (directory) =>
+      Effect.sync(() => fs.rmSync(directory, { recursive: true, force: true, maxRetries: 50, retryDelay: 100 }))
   )
   give(root, user)
   fs.chmodSync(root, 0o755)
@@ -98,9 +106,14 @@ export const make = Effect.gen(function* () {
   const at = (port: number) => `http://${host}:${port}`
   yield* start({
     command: [
-      ...["etcd", "--data-dir", path.join(root, "etcd"), "--unsafe-no-fsync", "--initial-cluster", `default=${at(peer)}`],
-      ...["--listen-client-urls", at(client), "--advertise-client-urls", at(client)],
-      ...["--listen-peer-urls", at(peer), "--initial-advertise-peer-urls", at(peer)]
+      "etcd",
+      `--data-dir=${path.join(root, "etcd")}`,
+      "--unsafe-no-fsync",
+      `--initial-cluster=default=${at(peer)}`,
+      `--listen-client-urls=${at(client)}`,
+      `--advertise-client-urls=${at(client)}`,
+      `--listen-peer-urls=${at(peer)}`,
+      `--initial-advertise-peer-urls=${at(peer)}`
     ],
     log: path.join(root, "etcd.log"),
     user: asUser(user)
@@ -136,7 +149,10 @@ export const make = Effect.gen(function* () {
             synchronous_mode: true,
             // A primary that has crashed is not waited for.
             primary_start_timeout: 0,
-            postgresql: { use_pg_rewind: false, parameters: { fsync: "off", max_connections: 100, shared_buffers: "32MB" } }
+            postgresql: {
+              use_pg_rewind: false,
+              parameters: { fsync: "off", max_connections: 100, shared_buffers: "32MB" }
+            }
           },
           initdb: [{ encoding: "UTF8" }, { auth: "trust" }, "no-sync"],
           pg_hba: ["local all all trust", "host all all 127.0.0.1/32 trust", "host replication all 127.0.0.1/32 trust"]
@@ -155,13 +171,17 @@ export const make = Effect.gen(function* () {
     yield* start({ command: ["patroni", config], log: node.log, data: node.dataDirectory, user: asUser(user) })
   }
   const leader = until(
-    Effect.map(Effect.filter(nodes, (node) => is(node, "primary"), { concurrency: "unbounded" }), ([node]) => node),
+    Effect.map(
+      Effect.filter(nodes, (node) => is(node, "primary"), { concurrency: "unbounded" }),
+      ([node]) => node
+    ),
     "no leader"
   )
   const all = (what: string, count: number) =>
     until(
-      Effect.map(Effect.filter(nodes, (node) => is(node, what), { concurrency: "unbounded" }), (found) =>
-        found.length >= count ? found : undefined
+      Effect.map(
+        Effect.filter(nodes, (node) => is(node, what), { concurrency: "unbounded" }),
+        (found) => (found.length >= count ? found : undefined)
       ),
       `fewer than ${count} are ${what}`
     )
@@ -178,11 +198,17 @@ export const make = Effect.gen(function* () {
       const [from, [to]] = [yield* leader, yield* all("sync", 1)]
       const body = JSON.stringify({ leader: from.name, candidate: to!.name })
       const answer = yield* Effect.promise(() => fetch(`${at(from.rest)}/switchover`, { method: "POST", body }))
-      if (answer.status !== 200) return yield* Effect.die(new Error(`Patroni: switchover: ${yield* Effect.promise(() => answer.text())}`))
+      if (answer.status !== 200)
+        return yield* Effect.die(new Error(`Patroni: switchover: ${yield* Effect.promise(() => answer.text())}`))
       return { from, to: to! }
     }),
     /** The postmaster of a node, with -9. */
     kill: (node: Node) =>
-      Effect.sync(() => process.kill(Number(fs.readFileSync(path.join(node.dataDirectory, "postmaster.pid"), "utf8").split("\n")[0]), "SIGKILL"))
+      Effect.sync(() =>
+        process.kill(
+          Number(fs.readFileSync(path.join(node.dataDirectory, "postmaster.pid"), "utf8").split("\n")[0]),
+          "SIGKILL"
+        )
+      )
   }
 })

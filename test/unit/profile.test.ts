@@ -45,7 +45,9 @@ const startup = (options: Database.RoleOptions) =>
     yield* Effect.exit(Effect.provide(call, layer.pipe(Layer.provide(Logger.layer([])))))
     // Length and version, then names and values.
     const [words] = [heard.subarray(8, heard.readInt32BE(0)).toString().split("\0")]
-    return Object.fromEntries(Array.from({ length: words.length >> 1 }, (_, index) => [words[2 * index], words[2 * index + 1]]))
+    return Object.fromEntries(
+      Array.from({ length: words.length >> 1 }, (_, index) => [words[2 * index], words[2 * index + 1]])
+    )
   }).pipe(Effect.scoped)
 
 describe("a profile", () => {
@@ -79,7 +81,10 @@ describe("a profile", () => {
   it.live("reads from followers by settings of sessions that only read", () =>
     Effect.gen(function* () {
       const cockroach = yield* startup({ profile: "cockroachdb", followerReads: true })
-      assert.deepInclude(cockroach, { default_transaction_use_follower_reads: "on", default_transaction_read_only: "on" })
+      assert.deepInclude(cockroach, {
+        default_transaction_use_follower_reads: "on",
+        default_transaction_read_only: "on"
+      })
       const yugabyte = yield* startup({ profile: "yugabytedb", followerReads: true })
       assert.deepInclude(yugabyte, { yb_read_from_followers: "on", default_transaction_read_only: "on" })
       const plain = yield* startup({ profile: "cockroachdb" })

@@ -106,7 +106,9 @@ export interface Options {
    * When the layer is closed (SIGTERM): new callers are refused at once, those who wait or hold a session have `graceful`
    * (default 5 seconds); then what runs is cancelled, and after `hard` more (default 2 seconds) sessions are destroyed.
    */
-  readonly shutdown?: { readonly graceful?: Duration.Input | undefined; readonly hard?: Duration.Input | undefined } | undefined
+  readonly shutdown?:
+    | { readonly graceful?: Duration.Input | undefined; readonly hard?: Duration.Input | undefined }
+    | undefined
   /** Shares of the pool by name. A lane that is not named here has neither reserve nor cap. */
   readonly lanes?: Readonly<Record<string, LaneOptions>> | undefined
   /** Reports holders beyond a threshold, with the stack of every n-th lease. Default: off. */
@@ -328,7 +330,11 @@ export const resolve = (
     const duration = Duration.fromInput(value)
     const length = Option.isSome(duration) ? Duration.toMillis(duration.value) : Number.NaN
     if (!(length >= 0 && length <= longest)) {
-      issues.push({ name: `shutdown.${part}`, value: show(value), expected: "a duration below 24 days, such as 5 seconds" })
+      issues.push({
+        name: `shutdown.${part}`,
+        value: show(value),
+        expected: "a duration below 24 days, such as 5 seconds"
+      })
     }
     return length
   }

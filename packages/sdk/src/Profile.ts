@@ -59,7 +59,14 @@ export const traits: Readonly<Record<Profile, Traits>> = {
   },
 
   // patroni.readthedocs.io/en/latest/rest_api.html: HAProxy asks for /primary and /replica, each on a port of its own.
-  haproxy: { switching: true, servers: "standbys", look: "everything", noToken: elsewhere, noSnapshot: apart, defaults: {} },
+  haproxy: {
+    switching: true,
+    servers: "standbys",
+    look: "everything",
+    noToken: elsewhere,
+    noSnapshot: apart,
+    defaults: {}
+  },
 
   // docs.aws.amazon.com, AuroraPostgreSQL.BestPractices.FastFailover: keepalives after 1 s idle, connect timeout 2 s.
   // AuroraPostgreSQL.Replication: all share one volume, so positions of a log are not to be had; a lag is, in milliseconds.

@@ -35,7 +35,9 @@ const nanos = async (millis: number, calls: (count: number) => Promise<unknown>)
 }
 
 const one = async (url: string): Promise<Contender> => {
-  const runtime = ManagedRuntime.make(One.layer({ any: { url: Redacted.make(url), boot: "fill" } }).pipe(Layer.provide(quiet)))
+  const runtime = ManagedRuntime.make(
+    One.layer({ any: { url: Redacted.make(url), boot: "fill" } }).pipe(Layer.provide(quiet))
+  )
   const { route } = await runtime.runPromise(One.role("any"))
   const call = Effect.suspend(() => route.attempt({ key: "bench", tried: [] }, nothing))
   return {
@@ -46,32 +48,34 @@ const one = async (url: string): Promise<Contender> => {
 }
 
 /** One server behind three addresses: to the router they are three. */
-const three = (role: "any" | "primary") => async (url: string): Promise<Contender> => {
-  const target = { host: new URL(url).hostname, port: Number(new URL(url).port) }
-  const scope = Scope.makeUnsafe()
-  const proxies = await Effect.runPromise(
-    Effect.forEach([1, 2, 3], () => FaultProxy.make({ target })).pipe(Effect.provideService(Scope.Scope, scope))
-  )
-  const runtime = ManagedRuntime.make(
-    Servers.layerServers({
-      servers: proxies.map(({ host, port }) => `${host}:${port}`),
-      url: Redacted.make(url),
-      boot: "fill"
-    }).pipe(Layer.provide(quiet))
-  )
-  const { route } = await (role === "any"
-    ? runtime.runPromise(Servers.role("any"))
-    : runtime.runPromise(Servers.role("primary")))
-  const call = Effect.suspend(() => route.attempt({ key: "bench", tried: [] }, nothing))
-  return {
-    subject: `sluice, three watched, ${role === "any" ? "any of them" : "the primary"}`,
-    round: (millis) => nanos(millis, (count) => runtime.runPromise(repeat(count, call))),
-    close: async () => {
-      await runtime.dispose()
-      await Effect.runPromise(Scope.close(scope, Exit.void))
+const three =
+  (role: "any" | "primary") =>
+  async (url: string): Promise<Contender> => {
+    const target = { host: new URL(url).hostname, port: Number(new URL(url).port) }
+    const scope = Scope.makeUnsafe()
+    const proxies = await Effect.runPromise(
+      Effect.forEach([1, 2, 3], () => FaultProxy.make({ target })).pipe(Effect.provideService(Scope.Scope, scope))
+    )
+    const runtime = ManagedRuntime.make(
+      Servers.layerServers({
+        servers: proxies.map(({ host, port }) => `${host}:${port}`),
+        url: Redacted.make(url),
+        boot: "fill"
+      }).pipe(Layer.provide(quiet))
+    )
+    const { route } = await (role === "any"
+      ? runtime.runPromise(Servers.role("any"))
+      : runtime.runPromise(Servers.role("primary")))
+    const call = Effect.suspend(() => route.attempt({ key: "bench", tried: [] }, nothing))
+    return {
+      subject: `sluice, three watched, ${role === "any" ? "any of them" : "the primary"}`,
+      round: (millis) => nanos(millis, (count) => runtime.runPromise(repeat(count, call))),
+      close: async () => {
+        await runtime.dispose()
+        await Effect.runPromise(Scope.close(scope, Exit.void))
+      }
     }
   }
-}
 
 export const routing: Row = {
   name: "routing",
@@ -101,7 +105,11 @@ const slice = Report.make("slice", {
 
 const all = (concurrency: number) =>
   Effect.map(
-    Effect.forEach(Array.from({ length: slices }, (_, index) => index), (index) => slice.run({ slice: index }), { concurrency }),
+    Effect.forEach(
+      Array.from({ length: slices }, (_, index) => index),
+      (index) => slice.run({ slice: index }),
+      { concurrency }
+    ),
     (parts) => parts.reduce((sum, [row]) => sum + row!.sum, 0)
   )
 
@@ -113,7 +121,9 @@ const ways = {
 
 const sliced = (subject: keyof typeof ways, url: string) => async (): Promise<Contender> => {
   const runtime = ManagedRuntime.make(
-    One.layer({ any: { url: Redacted.make(url), minConnections: 6, maxConnections: 6, boot: "fill" } }).pipe(Layer.provide(quiet))
+    One.layer({ any: { url: Redacted.make(url), minConnections: 6, maxConnections: 6, boot: "fill" } }).pipe(
+      Layer.provide(quiet)
+    )
   )
   const expected = await runtime.runPromise(all(1))
   return {
@@ -138,7 +148,10 @@ export const snapshot: Row = {
   unit: "ms",
   groups: ({ url }) => [
     {
-      contenders: (Object.keys(ways) as ReadonlyArray<keyof typeof ways>).map((subject) => ({ subject, open: sliced(subject, url) }))
+      contenders: (Object.keys(ways) as ReadonlyArray<keyof typeof ways>).map((subject) => ({
+        subject,
+        open: sliced(subject, url)
+      }))
     }
   ]
 }

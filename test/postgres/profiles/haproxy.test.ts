@@ -45,7 +45,10 @@ const failover = (profile: Profile) =>
     const { admit, endpoints } = yield* front
     return yield* Effect.provide(
       Effect.gen(function* () {
-        yield* expectEventually(Effect.exit(Effect.andThen(read.run({}), write.run({ token: "first" }))), ({ _tag }) => _tag === "Success")
+        yield* expectEventually(
+          Effect.exit(Effect.andThen(read.run({}), write.run({ token: "first" }))),
+          ({ _tag }) => _tag === "Success"
+        )
         const calls = yield* load()
         yield* Effect.sleep("700 millis")
         yield* promoted!.promote
@@ -71,7 +74,7 @@ const failover = (profile: Profile) =>
         yield* primary.query("select pg_reload_conf()")
         yield* Effect.sleep("1500 millis")
         const ended = yield* calls.stop
-        const again = ended.acknowledged.filter(({ began }) => began > switched)[0]
+        const again = ended.acknowledged.find(({ began }) => began > switched)
         const after = new Set(ended.all.filter(({ began }) => began > noticed).map(({ token }) => token))
         const rows = yield* stored(promoted!)
         const onOld = [...(yield* stored(primary)).keys()].filter((token) => after.has(token))

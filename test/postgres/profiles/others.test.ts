@@ -20,7 +20,9 @@ postgres(ownCluster({ replicas: 1 }))("Aurora's endpoints, on PostgreSQL", (it) 
     Effect.gen(function* () {
       const { primary, replica } = yield* PgCluster.PgCluster
       yield* primary.query("create table writes (token text not null)")
-      yield* primary.query("create function aurora_db_instance_identifier() returns text language sql as $$ select current_setting('port') $$")
+      yield* primary.query(
+        "create function aurora_db_instance_identifier() returns text language sql as $$ select current_setting('port') $$"
+      )
       yield* primary.query(
         `create function aurora_replica_status() returns table (server_id text, replica_lag_in_msec real) language sql as
         $$ values ('${primary.port}', null::real), ('${replica.port}', 21.5) $$`
@@ -58,51 +60,56 @@ postgres(ownCluster({ replicas: 1 }))("Aurora's endpoints, on PostgreSQL", (it) 
     })
   )
 
-  it.effect("the writer's name leads to another server after a failover, and old sessions live on: none is written to", () =>
-    Effect.gen(function* () {
-      const { primary, replica } = yield* PgCluster.PgCluster
-      yield* primary.query("truncate writes")
-      const writer = yield* FaultProxy.make({ target: primary })
-      const reader = yield* FaultProxy.make({ target: replica })
-      const common = { user: "postgres", profile: "aurora", minConnections: 20, boot: "fill" } as const
-      yield* Effect.provide(
-        Effect.gen(function* () {
-          const calls = yield* load()
-          yield* Effect.sleep("500 millis")
-          // Aurora's writer refuses writes by then: it has become a reader. Its sessions may be open still.
-          yield* primary.query("alter system set default_transaction_read_only = on")
-          yield* primary.query("select pg_reload_conf()")
-          yield* replica.promote
-          yield* writer.retarget(replica)
-          yield* reader.retarget(primary)
-          const { route } = yield* Fleet.role("primary")
-          yield* expectEventually(
-            Effect.sync(() => route.cluster.topology.primary?.state.observation?.readOnly),
-            (readOnly) => readOnly === false
-          )
-          const switched = performance.now()
-          yield* expectEventually(
-            Effect.sync(() => calls.acknowledged.filter(({ began }) => began > switched).length),
-            (count) => count > 40
-          )
-          const ended = yield* calls.stop
-          const rows = yield* stored(replica)
-          const lateOnOld = [...(yield* stored(primary)).keys()].filter((token) => !rows.has(token))
-          const { doubled, lost, wrong } = account(ended, rows)
-          // Replication is asynchronous here, so that what the old writer took last may be gone: never what came later.
-          const gone = ended.acknowledged.filter(({ began, token }) => began > switched && !rows.has(token))
-          console.log(
-            `${ended.all.length} writes, ${JSON.stringify(Object.fromEntries(ended.errors))}, lost with the old writer ${lost}, ${lateOnOld.length} on it alone`
-          )
-          assert.deepStrictEqual({ doubled, wrong, gone, reads: ended.reads.failed }, { doubled: 0, wrong: 0, gone: [], reads: [] })
-        }),
-        layer({
-          primary: { host: writer.host, port: writer.port, ...common },
-          replica: { host: reader.host, port: reader.port, ...common, target: "any" }
-        }),
-        { local: true }
-      )
-    }).pipe(Effect.scoped)
+  it.effect(
+    "the writer's name leads to another server after a failover, and old sessions live on: none is written to",
+    () =>
+      Effect.gen(function* () {
+        const { primary, replica } = yield* PgCluster.PgCluster
+        yield* primary.query("truncate writes")
+        const writer = yield* FaultProxy.make({ target: primary })
+        const reader = yield* FaultProxy.make({ target: replica })
+        const common = { user: "postgres", profile: "aurora", minConnections: 20, boot: "fill" } as const
+        yield* Effect.provide(
+          Effect.gen(function* () {
+            const calls = yield* load()
+            yield* Effect.sleep("500 millis")
+            // Aurora's writer refuses writes by then: it has become a reader. Its sessions may be open still.
+            yield* primary.query("alter system set default_transaction_read_only = on")
+            yield* primary.query("select pg_reload_conf()")
+            yield* replica.promote
+            yield* writer.retarget(replica)
+            yield* reader.retarget(primary)
+            const { route } = yield* Fleet.role("primary")
+            yield* expectEventually(
+              Effect.sync(() => route.cluster.topology.primary?.state.observation?.readOnly),
+              (readOnly) => readOnly === false
+            )
+            const switched = performance.now()
+            yield* expectEventually(
+              Effect.sync(() => calls.acknowledged.filter(({ began }) => began > switched).length),
+              (count) => count > 40
+            )
+            const ended = yield* calls.stop
+            const rows = yield* stored(replica)
+            const lateOnOld = [...(yield* stored(primary)).keys()].filter((token) => !rows.has(token))
+            const { doubled, lost, wrong } = account(ended, rows)
+            // Replication is asynchronous here, so that what the old writer took last may be gone: never what came later.
+            const gone = ended.acknowledged.filter(({ began, token }) => began > switched && !rows.has(token))
+            console.log(
+              `${ended.all.length} writes, ${JSON.stringify(Object.fromEntries(ended.errors))}, lost with the old writer ${lost}, ${lateOnOld.length} on it alone`
+            )
+            assert.deepStrictEqual(
+              { doubled, wrong, gone, reads: ended.reads.failed },
+              { doubled: 0, wrong: 0, gone: [], reads: [] }
+            )
+          }),
+          layer({
+            primary: { host: writer.host, port: writer.port, ...common },
+            replica: { host: reader.host, port: reader.port, ...common, target: "any" }
+          }),
+          { local: true }
+        )
+      }).pipe(Effect.scoped)
   )
 })
 

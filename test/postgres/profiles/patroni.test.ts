@@ -36,7 +36,10 @@ describe("behind HAProxy and Patroni", () => {
         const cluster = yield* patroni.make
         const { nodes } = cluster
         yield* on(yield* cluster.leader).query("create table writes (token text not null)")
-        const { endpoints } = yield* haproxy.make({ primary: backend("primary", nodes), replica: backend("replica", nodes) })
+        const { endpoints } = yield* haproxy.make({
+          primary: backend("primary", nodes),
+          replica: backend("replica", nodes)
+        })
         const servers = [endpoints.primary, endpoints.replica].map(({ host, port }) => `${host}:${port}`)
         yield* Effect.provide(
           Effect.gen(function* () {

@@ -50,7 +50,10 @@ export const load = (fibers = 40) =>
     const unknown: Array<Written> = []
     const all: Array<Written> = []
     const errors = new Map<string, number>()
-    const reads = { served: [] as Array<{ readonly began: number; readonly standby: boolean }>, failed: [] as Array<string> }
+    const reads = {
+      served: [] as Array<{ readonly began: number; readonly standby: boolean }>,
+      failed: [] as Array<string>
+    }
     const note = (tag: string) => errors.set(tag, (errors.get(tag) ?? 0) + 1)
     type Caller = Effect.Effect<void, never, Database.Role<"fleet", "primary"> | Database.Role<"fleet", "replica">>
     const reader: Caller = Effect.suspend(() => {
@@ -78,8 +81,7 @@ export const load = (fibers = 40) =>
         (index) =>
           Effect.whileLoop({
             while: () => state.running,
-            body: () =>
-              Effect.andThen(index % 4 === 0 ? writer : reader, Effect.sleep(5 + (index % 7))),
+            body: () => Effect.andThen(index % 4 === 0 ? writer : reader, Effect.sleep(5 + (index % 7))),
             step: () => {}
           }),
         { concurrency: "unbounded", discard: true }
@@ -96,7 +98,9 @@ export const load = (fibers = 40) =>
   })
 
 /** How often each token is there. */
-export const stored = <E>(server: { query(sql: string): Effect.Effect<ReadonlyArray<Readonly<Record<string, unknown>>>, E> }) =>
+export const stored = <E>(server: {
+  query(sql: string): Effect.Effect<ReadonlyArray<Readonly<Record<string, unknown>>>, E>
+}) =>
   Effect.map(
     server.query("select token, count(*)::int as n from writes group by token"),
     (rows) => new Map(rows.map((row) => [String(row["token"]), Number(row["n"])]))
@@ -104,7 +108,10 @@ export const stored = <E>(server: { query(sql: string): Effect.Effect<ReadonlyAr
 
 /** What became of every write, told by the table of the server that is the primary now. */
 export const account = (
-  { acknowledged, refused }: { readonly acknowledged: ReadonlyArray<Written>; readonly refused: ReadonlyArray<Written> },
+  {
+    acknowledged,
+    refused
+  }: { readonly acknowledged: ReadonlyArray<Written>; readonly refused: ReadonlyArray<Written> },
   rows: ReadonlyMap<string, number>
 ) => ({
   lost: acknowledged.filter(({ token }) => !rows.has(token)).length,

@@ -59,8 +59,8 @@ const ask = (sql: string) =>
   )
 
 const serial = Effect.map(
-    ask("select distinct issuer_dn from pg_stat_ssl join pg_stat_activity using (pid) where usename = 'app'"),
-    (rows) => rows.map(({ issuer_dn: issuer }) => String(issuer))
+  ask("select distinct issuer_dn from pg_stat_ssl join pg_stat_activity using (pid) where usename = 'app'"),
+  (rows) => rows.map(({ issuer_dn: issuer }) => String(issuer))
 )
 
 /** The server shows its certificate and trusts clients of these authorities, from its next connection on. */
@@ -153,7 +153,10 @@ postgres(ownCluster({ tls: true }))("certificates under load", (it) => {
           yield* rotate
           yield* Effect.sleep("300 millis")
           const before = outcome.ok
-          yield* expectEventually(Effect.sync(() => outcome.ok), (now) => now > before + 40)
+          yield* expectEventually(
+            Effect.sync(() => outcome.ok),
+            (now) => now > before + 40
+          )
           yield* Fiber.interrupt(fiber)
           assert.deepStrictEqual(outcome.failed, [])
         }),
@@ -174,7 +177,10 @@ postgres(ownCluster({ tls: true }))("certificates under load", (it) => {
           assert.deepStrictEqual(outcome.failed, [])
           yield* install(fresh, [fresh])
           yield* rotate
-          yield* expectEventually(Effect.sync(() => outcome.failed), (failed) => failed.length > 0)
+          yield* expectEventually(
+            Effect.sync(() => outcome.failed),
+            (failed) => failed.length > 0
+          )
           yield* Fiber.interrupt(fiber)
           assert.match(outcome.failed[0]!, /TlsRejected/)
         }),

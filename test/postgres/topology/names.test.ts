@@ -115,7 +115,9 @@ postgres(ownCluster({ replicas: 2, tls: true }))("a name with several addresses"
           for (const [, [row]] of calls) assert.strictEqual(row?.port, replicas[0]!.port)
           assert.isBelow(booted, 3_000)
           assert.isBelow(slowest, 2_500)
-          yield* expectEventually(states, (now) => now.some((each) => each.endsWith("127.0.0.4:" + c.port + " down/undefined")))
+          yield* expectEventually(states, (now) =>
+            now.some((each) => each.endsWith("127.0.0.4:" + c.port + " down/undefined"))
+          )
           assert.sameMembers(yield* states, [
             `db.test/127.0.0.2:${a.port} up/primary`,
             `db.test/127.0.0.3:${b.port} up/replica`,
@@ -142,7 +144,10 @@ postgres(ownCluster({ replicas: 2, tls: true }))("a name with several addresses"
         Effect.gen(function* () {
           yield* expectEventually(states, (now) => now.length === 2 && now.every((each) => each.includes(" up/")))
           const { failed, ports } = yield* load
-          yield* expectEventually(Effect.sync(() => [...ports]), (seen) => seen.includes(first!.port))
+          yield* expectEventually(
+            Effect.sync(() => [...ports]),
+            (seen) => seen.includes(first!.port)
+          )
           // The only replica is replaced by another one.
           state.addresses = ["127.0.0.2", "127.0.0.4"]
           yield* expectEventually(states, (now) => now.length === 2 && now.every((each) => !each.includes("127.0.0.3")))
@@ -151,12 +156,18 @@ postgres(ownCluster({ replicas: 2, tls: true }))("a name with several addresses"
           assert.deepStrictEqual([...ports], [second!.port])
           // And comes back while the other one stays.
           state.addresses = ["127.0.0.3", "127.0.0.4", "127.0.0.2", "127.0.0.4"]
-          yield* expectEventually(Effect.sync(() => [...ports]), (seen) => seen.includes(first!.port))
+          yield* expectEventually(
+            Effect.sync(() => [...ports]),
+            (seen) => seen.includes(first!.port)
+          )
           // Nobody can be asked, or the answer is empty: what was known holds.
           for (const silence of [() => (state.fails = true), () => ((state.fails = false), (state.addresses = []))]) {
             silence()
             const before = state.lookups
-            yield* expectEventually(Effect.sync(() => state.lookups), (now) => now > before + 1)
+            yield* expectEventually(
+              Effect.sync(() => state.lookups),
+              (now) => now > before + 1
+            )
             assert.lengthOf(yield* states, 3)
             yield* where.run({})
           }
@@ -165,76 +176,85 @@ postgres(ownCluster({ replicas: 2, tls: true }))("a name with several addresses"
         a.port,
         layer
       )
-      const [left] = yield* first!.query("select count(*)::int as n from pg_stat_activity where application_name = 'fleet'")
+      const [left] = yield* first!.query(
+        "select count(*)::int as n from pg_stat_activity where application_name = 'fleet'"
+      )
       assert.strictEqual(left?.["n"], 0, "a removed server has no session of ours left")
     }).pipe(Effect.scoped)
   )
 
-  it.effect("is looked up again at once when a server is lost, and not found at the start, it is told and found later", () =>
-    Effect.gen(function* () {
-      const [a, b] = yield* machines
-      const { replicas } = yield* PgCluster.PgCluster
-      const { layer, state } = makeResolver()
-      state.fails = true
-      yield* withName(
-        Effect.gen(function* () {
-          assert.match((yield* states).join(), new RegExp(`^db.test:${a.port} `))
-          const error = yield* Effect.flip(where.run({}))
-          assert.strictEqual(error._tag, "DatabaseUnavailable")
-          state.fails = false
-          state.addresses = ["127.0.0.2", "127.0.0.3"]
-          yield* expectEventually(Effect.exit(where.run({})), ({ _tag }) => _tag === "Success", 15_000)
-          // It has gone on to another address, and the schedule would notice in an hour.
-          state.addresses = ["127.0.0.2", "127.0.0.4"]
-          yield* b.refuse()
-          yield* b.reset
-          const [row] = yield* expectEventually(
-            Effect.orElseSucceed(where.run({}), () => []),
-            ([found]) => found !== undefined,
-            15_000
-          )
-          assert.strictEqual(row?.port, replicas[1]!.port)
-        }),
-        a.port,
-        layer,
-        { watch: { lookup: Schedule.spaced("1 hour") } }
-      )
-    }).pipe(Effect.scoped)
+  it.effect(
+    "is looked up again at once when a server is lost, and not found at the start, it is told and found later",
+    () =>
+      Effect.gen(function* () {
+        const [a, b] = yield* machines
+        const { replicas } = yield* PgCluster.PgCluster
+        const { layer, state } = makeResolver()
+        state.fails = true
+        yield* withName(
+          Effect.gen(function* () {
+            assert.match((yield* states).join(), new RegExp(`^db.test:${a.port} `))
+            const error = yield* Effect.flip(where.run({}))
+            assert.strictEqual(error._tag, "DatabaseUnavailable")
+            state.fails = false
+            state.addresses = ["127.0.0.2", "127.0.0.3"]
+            yield* expectEventually(Effect.exit(where.run({})), ({ _tag }) => _tag === "Success", 15_000)
+            // It has gone on to another address, and the schedule would notice in an hour.
+            state.addresses = ["127.0.0.2", "127.0.0.4"]
+            yield* b.refuse()
+            yield* b.reset
+            const [row] = yield* expectEventually(
+              Effect.orElseSucceed(where.run({}), () => []),
+              ([found]) => found !== undefined,
+              15_000
+            )
+            assert.strictEqual(row?.port, replicas[1]!.port)
+          }),
+          a.port,
+          layer,
+          { watch: { lookup: Schedule.spaced("1 hour") } }
+        )
+      }).pipe(Effect.scoped)
   )
 
-  it.effect("is what the certificate has to name, whatever the address; a session and its cancellation stay at one", () =>
-    Effect.gen(function* () {
-      const [a] = yield* machines
-      const { primary } = yield* PgCluster.PgCluster
-      const certificate = Certificate.make({ names: ["db.test"] })
-      for (const [file, text] of [
-        ["server.crt", certificate.certificate],
-        ["server.key", certificate.key]
-      ] as const) {
-        // Truncated and written anew, it keeps its owner and mode.
-        fs.writeFileSync(path.join(primary.dataDirectory, file), text)
-      }
-      yield* primary.query("select pg_reload_conf()")
-      const config = {
-        port: a.port,
-        address: "127.0.0.2",
-        username: "postgres",
-        sslmode: "verify-full",
-        ssl: { ca: certificate.certificate }
-      } as const
-      const session = yield* Effect.acquireRelease(
-        expectEventually(Effect.option(Session.connect({ ...config, host: "db.test" })), (found) => found._tag === "Some"),
-        (found) => Effect.sync(() => found._tag === "Some" && found.value.destroy())
-      )
-      assert.strictEqual(session._tag, "Some")
-      if (session._tag !== "Some") return
-      assert.deepInclude(session.value.address, { address: "127.0.0.2", port: a.port })
-      const fiber = yield* Effect.forkChild(session.value.query("select pg_sleep(30)"), { startImmediately: true })
-      yield* Effect.sleep("50 millis")
-      yield* Fiber.interrupt(fiber)
-      assert.isTrue(yield* session.value.drain)
-      const refused = yield* Effect.flip(Session.connect({ ...config, host: "elsewhere.test" }))
-      assert.strictEqual(refused.reason._tag, "ConnectionError")
-    }).pipe(Effect.scoped)
+  it.effect(
+    "is what the certificate has to name, whatever the address; a session and its cancellation stay at one",
+    () =>
+      Effect.gen(function* () {
+        const [a] = yield* machines
+        const { primary } = yield* PgCluster.PgCluster
+        const certificate = Certificate.make({ names: ["db.test"] })
+        for (const [file, text] of [
+          ["server.crt", certificate.certificate],
+          ["server.key", certificate.key]
+        ] as const) {
+          // Truncated and written anew, it keeps its owner and mode.
+          fs.writeFileSync(path.join(primary.dataDirectory, file), text)
+        }
+        yield* primary.query("select pg_reload_conf()")
+        const config = {
+          port: a.port,
+          address: "127.0.0.2",
+          username: "postgres",
+          sslmode: "verify-full",
+          ssl: { ca: certificate.certificate }
+        } as const
+        const session = yield* Effect.acquireRelease(
+          expectEventually(
+            Effect.option(Session.connect({ ...config, host: "db.test" })),
+            (found) => found._tag === "Some"
+          ),
+          (found) => Effect.sync(() => found._tag === "Some" && found.value.destroy())
+        )
+        assert.strictEqual(session._tag, "Some")
+        if (session._tag !== "Some") return
+        assert.deepInclude(session.value.address, { address: "127.0.0.2", port: a.port })
+        const fiber = yield* Effect.forkChild(session.value.query("select pg_sleep(30)"), { startImmediately: true })
+        yield* Effect.sleep("50 millis")
+        yield* Fiber.interrupt(fiber)
+        assert.isTrue(yield* session.value.drain)
+        const refused = yield* Effect.flip(Session.connect({ ...config, host: "elsewhere.test" }))
+        assert.strictEqual(refused.reason._tag, "ConnectionError")
+      }).pipe(Effect.scoped)
   )
 })

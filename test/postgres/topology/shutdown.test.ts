@@ -11,35 +11,37 @@ import { runProgram } from "../../support/program.ts"
 class Fleet extends Database.Service<Fleet>()("fleet", { roles: ["primary", "replica"] }) {}
 
 postgres(ownCluster({ replicas: 1, settings: { max_connections: 40 } }))("a process and its servers", (it) => {
-  it.effect("SIGTERM: what is short finishes, what is long is cancelled, all servers at once, and nothing is left", () =>
-    Effect.gen(function* () {
-      const { servers } = yield* PgCluster.PgCluster
-      const addresses = servers.map(({ port }) => `127.0.0.1:${port}`)
-      const run = runProgram("draining", [], { env: { ...process.env, SERVERS: addresses.join() } })
-      const ended = yield* Effect.promise(async () => {
-        assert.strictEqual(await run.firstLine, "ready")
-        run.child.kill("SIGTERM")
-        return run.ended
+  it.effect(
+    "SIGTERM: what is short finishes, what is long is cancelled, all servers at once, and nothing is left",
+    () =>
+      Effect.gen(function* () {
+        const { servers } = yield* PgCluster.PgCluster
+        const addresses = servers.map(({ port }) => `127.0.0.1:${port}`)
+        const run = runProgram("draining", [], { env: { ...process.env, SERVERS: addresses.join() } })
+        const ended = yield* Effect.promise(async () => {
+          assert.strictEqual(await run.firstLine, "ready")
+          run.child.kill("SIGTERM")
+          return run.ended
+        })
+        assert.strictEqual(ended.code, 0, ended.stderr)
+        const { millis, told } = JSON.parse(ended.stderr) as { told: Array<string>; millis: number }
+        assert.includeMembers(told, ["short on primary ok", "short on replica ok"])
+        for (const name of ["long on primary", "long on replica", "late"]) {
+          const outcome = told.find((each) => each.startsWith(`${name} `))
+          assert.isDefined(outcome, told.join())
+          assert.notInclude(outcome, " ok", told.join())
+        }
+        console.log(`disposed of after ${millis} ms`)
+        // One after the other, two servers would take 5 seconds.
+        assert.isAtLeast(millis, 1_400)
+        assert.isBelow(millis, 4_500)
+        for (const server of servers) {
+          yield* expectEventually(
+            server.query("select 1 from pg_stat_activity where application_name = 'draining'"),
+            (rows) => rows.length === 0
+          )
+        }
       })
-      assert.strictEqual(ended.code, 0, ended.stderr)
-      const { millis, told } = JSON.parse(ended.stderr) as { told: Array<string>; millis: number }
-      assert.includeMembers(told, ["short on primary ok", "short on replica ok"])
-      for (const name of ["long on primary", "long on replica", "late"]) {
-        const outcome = told.find((each) => each.startsWith(`${name} `))
-        assert.isDefined(outcome, told.join())
-        assert.notInclude(outcome, " ok", told.join())
-      }
-      console.log(`disposed of after ${millis} ms`)
-      // One after the other, two servers would take 5 seconds.
-      assert.isAtLeast(millis, 1_400)
-      assert.isBelow(millis, 4_500)
-      for (const server of servers) {
-        yield* expectEventually(
-          server.query("select 1 from pg_stat_activity where application_name = 'draining'"),
-          (rows) => rows.length === 0
-        )
-      }
-    })
   )
 
   it.effect("what all pools may take is told at the start, and where a server has not so much", () =>

@@ -54,11 +54,7 @@ const connectionOptions = ({ ca, cert, key, servername }: TlsMaterial) => ({
   ...(servername === undefined ? undefined : { servername })
 })
 
-const sessionConfig = (
-  options: Resolved,
-  place: Place,
-  applicationName: string
-): SessionConfig => ({
+const sessionConfig = (options: Resolved, place: Place, applicationName: string): SessionConfig => ({
   host: place.host,
   address: place.address,
   port: place.port,
@@ -122,7 +118,11 @@ const admitted = (
         Effect.flatMap(restore(ask(session)), (seen) => {
           if (admit(seen)) return Effect.succeed(session)
           const error = new SqlError({
-            reason: new ConnectionError({ cause: new Error(stray.message), message: stray.message, operation: "connect" })
+            reason: new ConnectionError({
+              cause: new Error(stray.message),
+              message: stray.message,
+              operation: "connect"
+            })
           })
           strays.add(error)
           return Effect.fail(error)

@@ -7,7 +7,8 @@
  *
  * @example
  * ```ts
- * const fromConsul = Layer.succeed(Resolver.Current, { lookup: (name) => addressesInConsul(name) })
+ * const known = new Map([["db.internal", ["10.0.0.1", "10.0.0.2"]]])
+ * const ours = Layer.succeed(Resolver.Current, { lookup: (name) => Effect.succeed(known.get(name) ?? []) })
  * ```
  */
 import * as Context from "effect/Context"

@@ -13,7 +13,11 @@ const connectTimedOut = (config: ResolvedConfig): SqlError =>
   connectionError(undefined, `No session within ${config.connectTimeout} ms`, "connect", { bound: "connect" })
 
 /** Bounds what a provider takes. In real time: it is about a real socket, whatever clock the program runs under. */
-const provided = <A>(config: ResolvedConfig, provider: Effect.Effect<A, unknown>, what: string): Effect.Effect<A, SqlError> =>
+const provided = <A>(
+  config: ResolvedConfig,
+  provider: Effect.Effect<A, unknown>,
+  what: string
+): Effect.Effect<A, SqlError> =>
   Effect.raceFirst(
     Effect.catchCause(provider, () =>
       // The cause may hold what the provider wanted to keep: it stays out.

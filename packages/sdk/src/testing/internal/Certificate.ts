@@ -71,7 +71,11 @@ export const make = ({ commonName = "localhost", issuer, names: dns = ["localhos
     publicKey.export({ type: "spki", format: "der" }),
     der(0xa3, extensions)
   )
-  const signed = sequence(content, ecdsaWithSha256, bits(sign("sha256", content, issuer === undefined ? privateKey : createPrivateKey(issuer.key))))
+  const signed = sequence(
+    content,
+    ecdsaWithSha256,
+    bits(sign("sha256", content, issuer === undefined ? privateKey : createPrivateKey(issuer.key)))
+  )
   const lines = signed.toString("base64").match(/.{1,64}/g) ?? []
   return {
     certificate: `-----BEGIN CERTIFICATE-----\n${lines.join("\n")}\n-----END CERTIFICATE-----\n`,
