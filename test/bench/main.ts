@@ -15,6 +15,7 @@ import { type Context, measure, type Result, type Row } from "./Row.ts"
 import { large } from "./rows/large.ts"
 import { pipeline, policies } from "./rows/policies.ts"
 import * as pool from "./rows/pool.ts"
+import * as topology from "./rows/topology.ts"
 import { keys } from "./Subject.ts"
 
 const rows: ReadonlyArray<Row> = [
@@ -28,6 +29,8 @@ const rows: ReadonlyArray<Row> = [
   pool.transactionRoundTrips,
   pipeline,
   policies,
+  topology.routing,
+  topology.snapshot,
   ...large
 ]
 

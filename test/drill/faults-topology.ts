@@ -42,6 +42,45 @@ export interface TopologyFault {
   readonly later?: (scene: Scene) => Effect.Effect<unknown, unknown>
   /** Reads may not fail at all, not even as declared. */
   readonly readsNeverFail?: boolean
+  /** Where the states of a subject are others than those of every start. */
+  readonly transitions?: Transitions
+  /** The second replica comes back while the load runs, with a growing share of it. */
+  readonly ramps?: boolean
+}
+
+/** What `Health` tells of each subject, from the start to the end: its states in order, with a space between. */
+type Transitions = Readonly<Record<string, RegExp>>
+
+/** What is told at every start, and nothing after it. */
+const undisturbed: Transitions = {
+  "node primary": /^up\/primary$/,
+  "node replica-1": /^up\/replica$/,
+  "node replica-2": /^up\/replica$/,
+  "role drill/primary": /^ok$/,
+  "role drill/replica": /^(served-by-the-primary )?ok$/,
+  ready: /^true$/,
+  live: /^$/
+}
+
+/** Lost, and back: as often as it says no while it comes back. */
+const lostAndBack = (role: string): RegExp =>
+  new RegExp(
+    `^up/${role} (suspect/unknown )?down/unknown( returning/${role} down/unknown)* returning/${role} up/${role}$`
+  )
+
+/** What was told otherwise than expected, in words. `status` follows from the others. */
+const unexpected = (told: ReadonlyArray<Health.Change>, fault: TopologyFault): ReadonlyArray<string> => {
+  const expected: Transitions = { ...undisturbed, ...fault.transitions }
+  const seen = new Map<string, Array<string>>(Object.keys(expected).map((subject) => [subject, []]))
+  for (const { name, subject, to } of told) {
+    if (subject === "status") continue
+    const key = name === "" ? subject : `${subject} ${name}`
+    seen.set(key, [...(seen.get(key) ?? []), to.replaceAll(" ", "-")])
+  }
+  return [...seen].flatMap(([subject, states]) => {
+    const line = states.join(" ")
+    return expected[subject]?.test(line) === true ? [] : [`${subject}: ${line === "" ? "nothing" : line}`]
+  })
 }
 
 /** The second replica follows the first one, as whoever promotes sees to. */
@@ -65,7 +104,14 @@ export const topologyFaults: ReadonlyArray<TopologyFault> = [
     lasts: 500,
     end: ({ cluster }) => Effect.andThen(cluster.replica.promote, follow(cluster)),
     later: ({ cluster }) => cluster.primary.start,
-    readsNeverFail: true
+    readsNeverFail: true,
+    transitions: {
+      "node primary": /^up\/primary (suspect\/unknown )?down\/unknown fenced\/primary$/,
+      "node replica-1": /^up\/replica up\/primary$/,
+      // Two seconds without one are tolerated; a busy machine may take longer to promote.
+      "role drill/primary": /^ok( failing ok)?$/,
+      ready: /^true( false true)?$/
+    }
   },
   {
     name: "cluster-replica-frozen",
@@ -73,7 +119,9 @@ export const topologyFaults: ReadonlyArray<TopologyFault> = [
     begin: ({ cluster }) => cluster.replicas[1]!.freeze,
     lasts: 4_000,
     end: ({ cluster }) => cluster.replicas[1]!.thaw,
-    readsNeverFail: true
+    readsNeverFail: true,
+    transitions: { "node replica-2": lostAndBack("replica") },
+    ramps: true
   },
   {
     name: "cluster-replica-stalled",
@@ -81,7 +129,9 @@ export const topologyFaults: ReadonlyArray<TopologyFault> = [
     begin: ({ proxies }) => proxies[2]!.stall(),
     lasts: 4_000,
     end: ({ proxies }) => proxies[2]!.heal,
-    readsNeverFail: true
+    readsNeverFail: true,
+    transitions: { "node replica-2": lostAndBack("replica") },
+    ramps: true
   },
   {
     name: "cluster-replay-paused",
@@ -96,7 +146,15 @@ export const topologyFaults: ReadonlyArray<TopologyFault> = [
     about: "all three servers killed with -9, away for 1 s, started",
     begin: ({ cluster }) => Effect.forEach(cluster.servers, (server) => server.kill, { concurrency: "unbounded" }),
     lasts: 1_000,
-    end: ({ cluster }) => Effect.forEach(cluster.servers, (server) => server.start, { concurrency: "unbounded" })
+    end: ({ cluster }) => Effect.forEach(cluster.servers, (server) => server.start, { concurrency: "unbounded" }),
+    transitions: {
+      "node primary": lostAndBack("primary"),
+      "node replica-1": lostAndBack("replica"),
+      "node replica-2": lostAndBack("replica"),
+      "role drill/primary": /^ok( failing ok)?$/,
+      "role drill/replica": /^(served-by-the-primary )?ok( failing)?( served-by-the-primary)?( ok)?$/,
+      ready: /^true( false true)?$/
+    }
   },
   {
     name: "cluster-black-hole-at-boot",
@@ -105,7 +163,8 @@ export const topologyFaults: ReadonlyArray<TopologyFault> = [
     begin: nothing,
     lasts: 1_000,
     end: nothing,
-    readsNeverFail: true
+    readsNeverFail: true,
+    transitions: { "node replica-2": /^(suspect\/unknown )?down\/unknown$/ }
   }
 ]
 
@@ -150,20 +209,31 @@ const open = async (
       roles: { replica: { maxLag: "1 second", fallback: "primary" } }
     }).pipe(Layer.provideMerge(Health.layer()), Layer.provide(Logger.layer([])))
   )
-  const transitions: Array<string> = []
+  const transitions: Array<Health.Change> = []
+  /** Where reads were served, by the clock of `performance.now`. */
+  const served: Array<{ readonly at: number; readonly node: string | undefined }> = []
   const health = await runtime.runPromise(Health.Health)
   const names = new Map(
     scene.proxies.map(({ host, port }, index) => [`${host}:${port}`, scene.cluster.servers[index]!.name])
   )
   const listening = runtime.runFork(
     Stream.runForEach(health.changes, (change) =>
-      Effect.sync(() => transitions.push(Health.format({ ...change, name: names.get(change.name) ?? change.name })))
+      Effect.sync(() =>
+        transitions.push({ ...change, at: performance.now(), name: names.get(change.name) ?? change.name })
+      )
     )
   )
   const { nodes } = await runtime.runPromise(Drill.role("replica"))
   const opened: Opened = {
     read: (id) =>
-      runtime.runPromiseExit(Effect.map(read.run({ id }), (rows) => rows[0]?.name ?? "nothing")).then(answerOf(read)),
+      runtime
+        .runPromiseExit(
+          Effect.map(read.runWithInfo({ id }), ({ node, rows }) => {
+            served.push({ at: performance.now(), node: node === undefined ? undefined : names.get(node) })
+            return rows[0]?.name ?? "nothing"
+          })
+        )
+        .then(answerOf(read)),
     write: (token) =>
       runtime
         .runPromiseExit(Effect.map(write.run({ token }), (rows) => rows[0]?.token ?? "nothing"))
@@ -180,7 +250,38 @@ const open = async (
       await runtime.dispose()
     }
   }
-  return { opened, transitions }
+  return { opened, transitions, served }
+}
+
+/** The share of a server in what was served just after it came back, and whether it grows. */
+const ramp = (
+  transitions: ReadonlyArray<Health.Change>,
+  served: ReadonlyArray<{ readonly at: number; readonly node: string | undefined }>,
+  name: string
+) => {
+  const back = transitions.findLast((change) => change.name === name && change.to === "up/replica")?.at ?? Infinity
+  const last = served.at(-1)?.at ?? 0
+  const share = (from: number, to: number) => {
+    const reads = served.filter(({ at }) => at >= from && at < to)
+    return reads.length === 0 ? 0 : reads.filter(({ node }) => node === name).length / reads.length
+  }
+  const [first, later] = [share(back, back + 1_000), share(last - 1_000, last)]
+  // It has no more than a tenth of its half in the first second, and a third of it at the end; chance takes its part.
+  return {
+    note: `share after its return ${Math.round(first * 100)} %, ${Math.round(later * 100)} % at the end`,
+    ok: first < 0.3 && later > 0 && back < Infinity
+  }
+}
+
+/** The longest time in which no read was answered, after the fault began. */
+const longestGap = (served: ReadonlyArray<{ readonly at: number }>, since: number): number => {
+  let [gap, last] = [0, since]
+  for (const { at } of served) {
+    if (at < since) continue
+    gap = Math.max(gap, at - last)
+    last = at
+  }
+  return gap
 }
 
 /** One fault on a cluster of its own. */
@@ -194,7 +295,7 @@ export const drillTopology = Effect.fnUntraced(function* (fault: TopologyFault, 
   const scene: Scene = { cluster, proxies }
   yield* fault.before?.(scene) ?? Effect.void
   const applicationName = "drill-cluster"
-  const { opened, transitions } = yield* Effect.promise(() =>
+  const { opened, served, transitions } = yield* Effect.promise(() =>
     open(scene, ground.database.name, ground.user, ground.password, applicationName, settings)
   )
   let failedReads = 0
@@ -215,6 +316,7 @@ export const drillTopology = Effect.fnUntraced(function* (fault: TopologyFault, 
   })
   yield* Effect.sleep(settings.before)
   const began = load.at()
+  const since = performance.now()
   yield* fault.begin(scene)
   yield* Effect.sleep(fault.lasts)
   yield* fault.end(scene)
@@ -243,10 +345,15 @@ export const drillTopology = Effect.fnUntraced(function* (fault: TopologyFault, 
     ])
   )
   const account = load.account(stored)
+  const surprises = unexpected(transitions, fault)
+  const ramped = fault.ramps === true ? ramp(transitions, served, cluster.replicas[1]!.name) : undefined
   const notes = [
+    ...surprises.map((line) => `UNEXPECTED ${line}`),
     `reads failed: ${failedReads}`,
+    `no read answered for at most ${Math.round(longestGap(served, since))} ms`,
+    ...(ramped === undefined ? [] : [`${ramped.ok ? "" : "NOT RAMPED "}${ramped.note}`]),
     ...(fault.later === undefined ? [] : [`written to the old primary: ${writtenToOld}`]),
-    `health: ${transitions.join(", ")}`
+    `health: ${transitions.map(Health.format).join(", ")}`
   ]
   const summary = summarize(
     "sluice",
@@ -256,7 +363,12 @@ export const drillTopology = Effect.fnUntraced(function* (fault: TopologyFault, 
     { name: fault.name, began, healed },
     notes
   )
-  const wrong = summary.wrong + writtenToOld + (fault.readsNeverFail === true ? failedReads : 0)
+  const wrong =
+    summary.wrong +
+    writtenToOld +
+    (fault.readsNeverFail === true ? failedReads : 0) +
+    surprises.length +
+    (ramped?.ok === false ? 1 : 0)
   const result: DrillResult = { ...summary, wrong }
   const panel: Panel = { subject: "sluice", calls: load.calls, began, healed }
   return { result, panel }

@@ -24,7 +24,7 @@ interface Room {
 const rooms: ReadonlyArray<Room> = [
   {
     name: "leaf",
-    files: ["ReportError.ts", "PgFailure.ts", "Telemetry.ts", "DatabaseOptions.ts", "internal/"],
+    files: ["ReportError.ts", "PgFailure.ts", "Profile.ts", "Telemetry.ts", "DatabaseOptions.ts", "internal/"],
     downstream: []
   },
   { name: "policy", files: ["policy/"], downstream: ["leaf"] },

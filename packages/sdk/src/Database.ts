@@ -28,6 +28,7 @@ import { type Options, type Resolved, resolve } from "./DatabaseOptions.ts"
 import * as SqlClients from "./pool/SqlClients.ts"
 import type { DatabaseUnavailable, InvalidConfiguration } from "./ReportError.ts"
 import * as PgFailure from "./PgFailure.ts"
+import { traits } from "./Profile.ts"
 import * as Cluster from "./topology/Cluster.ts"
 import * as Health from "./topology/Health.ts"
 import type * as Node from "./topology/Node.ts"
@@ -59,6 +60,8 @@ export interface RoleService {
   readonly nodes: ReadonlyArray<Node.Node>
   /** Which of them serves an attempt. */
   readonly route: Route.Route
+  /** Ends its sessions within the two deadlines of the option `shutdown`; see {@link Cluster.Cluster}. */
+  readonly shutdown: Effect.Effect<void>
   /** Effect's client over the pool of this role: statements, transactions, streams, `listen` and `notify`. */
   readonly sql: PgClient
 }
@@ -109,6 +112,11 @@ export interface Database<in out Id extends string, in out Names extends string>
   readonly layerConfig: (options?: {
     readonly [Name in Names]?: (DatabaseConfig.Source & RoleOptions) | undefined
   }) => Layer.Layer<RolesOf<Id, Names>, DatabaseError>
+  /**
+   * For SIGTERM, before the runtime is disposed of: new callers are refused, those under way end within the two deadlines of
+   * the option `shutdown`, all roles and servers at the same time.
+   */
+  readonly shutdown: Effect.Effect<void, never, RolesOf<Id, Names>>
   /** Effect's `SqlClient` over the pool of a role, for migrators, resolvers and programs that exist. */
   readonly layerSqlClient: <Name extends Names>(name: Name) => Layer.Layer<SqlClient.SqlClient, never, Role<Id, Name>>
 }
@@ -190,6 +198,11 @@ export const Service =
           const { dotEnv, prefix, ...overrides } = all[name] ?? {}
           return layerResolved(name, DatabaseConfig.load(`${id}/${name}`, { dotEnv, prefix }, overrides))
         })
+      static readonly shutdown = Effect.forEach(
+        options.roles as ReadonlyArray<Name>,
+        (name) => Effect.flatMap(role(name), (service) => service.shutdown),
+        { concurrency: "unbounded", discard: true }
+      )
       static readonly layerSqlClient = <N extends Name>(name: N) =>
         Layer.effectContext(role(name).useSync(({ sql }) => SqlClients.context(sql)))
     }
@@ -228,6 +241,7 @@ const makeRole = Effect.fnUntraced(function* (
     name,
     options,
     route,
+    shutdown: servers.shutdown,
     sql,
     get nodes() {
       return route.nodes()
@@ -235,10 +249,20 @@ const makeRole = Effect.fnUntraced(function* (
   }
 })
 
-/** With one server there is no choice; with several, the role's name says what it asks for, unless its options do. */
-const wantOf = (role: string, options: Resolved): Router.Want => ({
-  role: options.target ?? (options.hosts.length > 1 && (role === "primary" || role === "replica") ? role : "any"),
-  maxLagMillis: options.maxLag,
-  fallback: options.fallback,
-  zone: options.zone
-})
+/**
+ * With one server there is no choice, nor among peers; with several, or where one address leads to several, the role's name
+ * says what it asks for, unless its options do.
+ */
+const wantOf = (role: string, options: Resolved): Router.Want => {
+  const { servers, switching } = traits[options.profile]
+  const several = options.hosts.length > 1 || options.addresses === "each" || switching
+  const named = role === "primary" || role === "replica" ? role : "any"
+  return servers === "peers"
+    ? { role: "any", zone: options.zone }
+    : {
+        role: options.target ?? (several ? named : "any"),
+        maxLagMillis: options.maxLag,
+        fallback: options.fallback,
+        zone: options.zone
+      }
+}

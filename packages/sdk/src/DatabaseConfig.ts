@@ -21,6 +21,7 @@ import {
   variables,
   withoutUndefined
 } from "./DatabaseOptions.ts"
+import type { Profile } from "./Profile.ts"
 import { InvalidConfiguration } from "./ReportError.ts"
 
 export interface Source {
@@ -85,6 +86,7 @@ export const load = (
       idleTimeout: duration("idleTimeout"),
       maxLifetime: duration("maxLifetime"),
       statementTimeout: duration("statementTimeout"),
+      profile: given.profile as Profile | undefined,
       pooler: given.pooler as Pooler | undefined,
       boot: given.boot as Boot | undefined
     }

@@ -7,10 +7,25 @@ import type * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
+import { type Profile, profiles, traits } from "./Profile.ts"
 import { InvalidConfiguration } from "./ReportError.ts"
 
 /** How much of TLS is asked for, as libpq means it. */
 export type SslMode = "disable" | "allow" | "prefer" | "require" | "verify-ca" | "verify-full"
+
+/** Certificates in PEM. */
+export interface TlsMaterial {
+  readonly ca?: string | undefined
+  readonly cert?: string | undefined
+  readonly key?: Redacted.Redacted | undefined
+  readonly servername?: string | undefined
+}
+
+/**
+ * What a name with several addresses is. `each`: every address is a server of its own, found and left as the name's
+ * addresses change. `any`: the name is one server, and a session goes to whichever address answers.
+ */
+export type Addresses = "each" | "any"
 
 /** What stands between the service and the server. `transaction`: PgBouncer and its like in transaction mode. */
 export type Pooler = "none" | "transaction"
@@ -26,6 +41,8 @@ export interface Address {
   readonly host: string
   /** Default: the option `port`. */
   readonly port?: number | undefined
+  /** Where the name leads, if it is not to be looked up: libpq's `hostaddr`. TLS still checks the name. */
+  readonly address?: string | undefined
   readonly zone?: string | undefined
 }
 
@@ -45,15 +62,8 @@ export interface Options {
   readonly password?: Redacted.Redacted | Effect.Effect<Redacted.Redacted, unknown> | undefined
   /** Default `prefer`, as libpq. */
   readonly sslmode?: SslMode | undefined
-  /** Certificates in PEM. */
-  readonly tls?:
-    | {
-        readonly ca?: string | undefined
-        readonly cert?: string | undefined
-        readonly key?: Redacted.Redacted | undefined
-        readonly servername?: string | undefined
-      }
-    | undefined
+  /** Certificates in PEM: a value, or an Effect that is asked at every connect (and once more after a refusal), so that they may rotate. */
+  readonly tls?: TlsMaterial | Effect.Effect<TlsMaterial, unknown> | undefined
   /** Shown by the server. Default `database/role`. */
   readonly applicationName?: string | undefined
   /** Sessions kept open. Default 2, or `maxConnections` if that is less. Equal to `maxConnections` makes a fixed pool, the best choice for a service. */
@@ -72,12 +82,18 @@ export interface Options {
   readonly maxLifetime?: Duration.Input | undefined
   /** The server ends a statement after this long. Default 60 seconds (slonik's); shorter attempts are cut by their own timeout. */
   readonly statementTimeout?: Duration.Input | undefined
-  /** Default `none`. */
+  /** What the servers are, see `Profile`. Default `postgres`. */
+  readonly profile?: Profile | undefined
+  /** Default: as the profile says; else `none`. */
   readonly pooler?: Pooler | undefined
   /** Default `lazy`. */
   readonly boot?: Boot | undefined
   /** The servers of the database, in place of `host` and `port`: `"10.0.0.1:5432"`, or with a zone. */
   readonly hosts?: ReadonlyArray<string | Address> | undefined
+  /** What a name with several addresses is. Default: `each` in a list of servers, `any` for one; `any` where the profile says that an endpoint switches. */
+  readonly addresses?: Addresses | undefined
+  /** This role may read a little of the past from the nearest copy, and never writes. CockroachDB and YugabyteDB. Default: no. */
+  readonly followerReads?: boolean | undefined
   /** Which of several servers serve. Default: the role's name, if it is `primary` or `replica`; else `any`. */
   readonly target?: Target | undefined
   /** A replica farther behind does not serve. Default: any distance. */
@@ -86,6 +102,13 @@ export interface Options {
   readonly fallback?: "primary" | undefined
   /** Servers of this zone are preferred. */
   readonly zone?: string | undefined
+  /**
+   * When the layer is closed (SIGTERM): new callers are refused at once, those who wait or hold a session have `graceful`
+   * (default 5 seconds); then what runs is cancelled, and after `hard` more (default 2 seconds) sessions are destroyed.
+   */
+  readonly shutdown?:
+    | { readonly graceful?: Duration.Input | undefined; readonly hard?: Duration.Input | undefined }
+    | undefined
   /** Shares of the pool by name. A lane that is not named here has neither reserve nor cap. */
   readonly lanes?: Readonly<Record<string, LaneOptions>> | undefined
   /** Reports holders beyond a threshold, with the stack of every n-th lease. Default: off. */
@@ -138,17 +161,34 @@ export interface Resolved {
   readonly idleTimeout: number
   readonly maxLifetime: number
   readonly statementTimeout: number
+  readonly profile: Profile
   readonly pooler: Pooler
   readonly boot: Boot
+  readonly shutdown: { readonly graceful: number; readonly hard: number }
   readonly lanes: NonNullable<Options["lanes"]>
   readonly leakDetection: Options["leakDetection"]
   /** All servers, the one of `host` and `port` first. */
-  readonly hosts: ReadonlyArray<{ readonly host: string; readonly port: number; readonly zone: string | undefined }>
+  readonly hosts: ReadonlyArray<Place>
+  readonly addresses: Addresses
+  readonly followerReads: boolean
   readonly target: Target | undefined
   readonly maxLag: number | undefined
   readonly fallback: "primary" | undefined
   readonly zone: string | undefined
 }
+
+/** A server, filled in. */
+export interface Place {
+  readonly host: string
+  readonly port: number
+  readonly zone: string | undefined
+  /** Where the name leads. Absent: it is looked up at every connect. */
+  readonly address?: string | undefined
+}
+
+/** A server's name in errors, metrics and logs: `db.internal:5432`, and `db.internal/10.0.0.1:5432` once it was looked up. */
+export const nameOf = ({ address, host, port }: Place): string =>
+  address === undefined || address === host ? `${host}:${port}` : `${host}/${address}:${port}`
 
 /** Defaults; durations in milliseconds. */
 export const defaults = {
@@ -164,6 +204,8 @@ export const defaults = {
   idleTimeout: 600_000,
   maxLifetime: 1_800_000,
   statementTimeout: 60_000,
+  shutdown: { graceful: 5000, hard: 2000 },
+  profile: "postgres",
   pooler: "none",
   boot: "lazy"
 } as const
@@ -190,6 +232,7 @@ export const variables = {
   idleTimeout: "DB_IDLE_TIMEOUT",
   maxLifetime: "DB_MAX_LIFETIME",
   statementTimeout: "DB_STATEMENT_TIMEOUT",
+  profile: "DB_PROFILE",
   pooler: "DB_POOLER",
   boot: "DB_BOOT"
 } as const
@@ -202,24 +245,29 @@ type Issue = InvalidConfiguration["issues"][number]
 const longest = 2_147_483_647
 
 /**
- * Fills in and checks. `nameOf` says how a problem names a field: as the option, or as the variable it came from.
+ * Fills in and checks. `fieldOf` says how a problem names a field: as the option, or as the variable it came from.
  */
 export const resolve = (
   subject: string,
   options: Options,
-  nameOf: (field: Field) => string = (field) => field
+  fieldOf: (field: Field) => string = (field) => field
 ): Result.Result<Resolved, InvalidConfiguration> => {
   const issues: Array<Issue> = []
   const refuse = (field: Field, value: unknown, expected: string): void => {
-    issues.push({ name: nameOf(field), value: show(value), expected })
+    issues.push({ name: fieldOf(field), value: show(value), expected })
   }
 
   const fromUrl = options.url === undefined ? {} : parseUrl(Redacted.value(options.url))
   if (fromUrl === undefined) {
     // The value holds a password: it is not shown.
-    issues.push({ name: nameOf("url"), expected: "postgres://user:password@host:port/name" })
+    issues.push({ name: fieldOf("url"), expected: "postgres://user:password@host:port/name" })
   }
-  const given: Options = { ...fromUrl, ...withoutUndefined(options) }
+  const asked: Options = { ...fromUrl, ...withoutUndefined(options) }
+  const profile = asked.profile ?? defaults.profile
+  const known = profiles.includes(profile)
+  if (!known) refuse("profile", profile, `one of ${profiles.join(", ")}`)
+  const kind = traits[known ? profile : defaults.profile]
+  const given: Options = { ...kind.defaults, ...asked }
 
   const whole = (
     field: "port" | "minConnections" | "maxConnections" | "maxWaiting",
@@ -266,20 +314,47 @@ export const resolve = (
     const parsed = typeof address === "string" ? parseAddress(address) : address
     if (parsed === undefined || (parsed.port !== undefined && !validPort(parsed.port)))
       refuse("host", address, "addresses such as 10.0.0.1:5432")
-    return { host: parsed?.host ?? "", port: parsed?.port ?? port, zone: parsed?.zone }
+    return { host: parsed?.host ?? "", port: parsed?.port ?? port, zone: parsed?.zone, address: parsed?.address }
   })
   if (hosts.length === 0) refuse("host", "", "at least one address")
-  if (new Set(hosts.map(({ host, port }) => `${host}:${port}`)).size < hosts.length) {
+  if (new Set(hosts.map(nameOf)).size < hosts.length) {
     refuse("host", given.host ?? "", "different addresses")
   }
   const maxLag = given.maxLag === undefined ? undefined : Duration.fromInput(given.maxLag)
   if (maxLag !== undefined && Option.isNone(maxLag)) {
     issues.push({ name: "maxLag", value: show(given.maxLag), expected: "a duration such as 5 seconds" })
   }
+  const shutdown = (part: "graceful" | "hard"): number => {
+    const value = given.shutdown?.[part]
+    if (value === undefined) return defaults.shutdown[part]
+    const duration = Duration.fromInput(value)
+    const length = Option.isSome(duration) ? Duration.toMillis(duration.value) : Number.NaN
+    if (!(length >= 0 && length <= longest)) {
+      issues.push({
+        name: `shutdown.${part}`,
+        value: show(value),
+        expected: "a duration below 24 days, such as 5 seconds"
+      })
+    }
+    return length
+  }
+  const addresses = given.addresses ?? (hosts.length > 1 && !kind.switching ? "each" : "any")
+  if (addresses !== "each" && addresses !== "any") {
+    issues.push({ name: "addresses", value: show(addresses), expected: "one of each, any" })
+  } else if (addresses === "each" && kind.switching) {
+    const expected = `any: with profile ${profile} a name leads to one server after another`
+    issues.push({ name: "addresses", value: show(addresses), expected })
+  }
+  if (given.followerReads === true && kind.followerReads === undefined) {
+    const able = profiles.filter((name) => traits[name].followerReads !== undefined).join(", ")
+    issues.push({ name: "followerReads", value: "true", expected: `false, or the profile ${able}` })
+  }
   const resolved: Resolved = {
     host: hosts[0]?.host ?? "",
     port: hosts[0]?.port ?? port,
     hosts,
+    addresses,
+    followerReads: given.followerReads === true,
     target: given.target,
     maxLag: maxLag === undefined || Option.isNone(maxLag) ? undefined : Duration.toMillis(maxLag.value),
     fallback: given.fallback,
@@ -298,13 +373,15 @@ export const resolve = (
     idleTimeout: millis("idleTimeout"),
     maxLifetime: millis("maxLifetime"),
     statementTimeout: millis("statementTimeout"),
+    profile,
     pooler: oneOf("pooler", poolers),
     boot: oneOf("boot", boots),
+    shutdown: { graceful: shutdown("graceful"), hard: shutdown("hard") },
     lanes: given.lanes ?? {},
     leakDetection: given.leakDetection
   }
   if (resolved.minConnections > resolved.maxConnections) {
-    const most = `${nameOf("maxConnections")} (${resolved.maxConnections})`
+    const most = `${fieldOf("maxConnections")} (${resolved.maxConnections})`
     refuse("minConnections", resolved.minConnections, `at most ${most}`)
   }
   return issues.length === 0 ? Result.succeed(resolved) : Result.fail(new InvalidConfiguration({ subject, issues }))

@@ -90,6 +90,7 @@ export class FakeSession implements Poolable {
   holder: unknown
   validations = 0
   drainCalls = 0
+  cancelCalls = 0
   resetCalls = 0
   uses = 0
   private callbacks: Array<(cause: SqlError) => void> = []
@@ -132,6 +133,8 @@ export class FakeSession implements Poolable {
       Effect.suspend(() => (this.dead === undefined ? Effect.void : Effect.fail(this.dead)))
     )
   })
+
+  readonly cancel: Effect.Effect<void> = Effect.sync(() => void this.cancelCalls++)
 
   readonly drain: Effect.Effect<boolean> = Effect.suspend(() => {
     this.drainCalls++

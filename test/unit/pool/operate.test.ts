@@ -205,7 +205,7 @@ describe("close", () => {
       yield* TestClock.adjust(1_000)
       const told = yield* Fiber.join(waiter)
       assert.isTrue(told._tag === "DatabaseUnavailable" && told.reason === "closed")
-      assert.strictEqual(server.sessions[0]!.drainCalls, 1)
+      assert.strictEqual(server.sessions[0]!.cancelCalls, 1)
       yield* TestClock.adjust(500)
       assert.strictEqual((yield* Fiber.join(closing)).millis, 1_500)
       assert.strictEqual(server.open.length, 0)

@@ -68,7 +68,7 @@ export class Closing<S extends Poolable> {
     }
     this.retireIdle()
     for (const entry of core.sessions) {
-      if (entry.state === "leased") core.outbox.defer(() => void core.outbox.fork(entry.session.drain))
+      if (entry.state === "leased") core.outbox.defer(() => void core.outbox.fork(entry.session.cancel))
     }
     core.onChange?.("ended")
   }

@@ -24,7 +24,9 @@ export interface Poolable {
   readonly clean: boolean
   /** A statement is on the wire whose caller has left. */
   readonly busy: boolean
-  /** Cancels what is on the wire and waits for the server's confirmation. `true`: the session is at rest and usable. Bounded, never fails. */
+  /** Asks the server to stop what runs for a caller who is still there, and gets its answer. Bounded, never fails. */
+  readonly cancel: Effect.Effect<void>
+  /** Cancels what was left on the wire and waits for the server's confirmation. `true`: the session is at rest and usable. Bounded, never fails. */
   readonly drain: Effect.Effect<boolean>
   /** Brings a session that is not `clean` back to its first state. Bounded. */
   readonly reset: Effect.Effect<void, SqlError>

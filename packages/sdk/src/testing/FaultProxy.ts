@@ -42,6 +42,10 @@ export interface Target {
 
 export interface Options {
   readonly target: Target
+  /** Where it listens: another address of loopback (`127.0.0.2` on Linux), to stand for another machine. Default `127.0.0.1`. */
+  readonly host?: string | undefined
+  /** Default: a free one. */
+  readonly port?: number | undefined
   /** For the jitter: the same seed gives the same delays. Default 1. */
   readonly seed?: number | undefined
 }
@@ -81,7 +85,7 @@ export interface Counters {
 
 /** A proxy that listens. */
 export interface FaultProxy {
-  /** Always `127.0.0.1`. */
+  /** Where it listens. */
   readonly host: string
   readonly port: number
   /** A server's URL with host and port of the proxy in the place of the server's. */
@@ -139,10 +143,13 @@ class Proxy {
   private accepted = 0
   private readonly bytes: Record<Direction, number> = { "client->server": 0, "server->client": 0 }
   private roundTrips = 0
-  port = 0
+  readonly host: string
+  port: number
 
   constructor(options: Options) {
     this.target = options.target
+    this.host = options.host ?? Ports.host
+    this.port = options.port ?? 0
     this.weather = {
       random: random(options.seed ?? 1),
       latency: { "client->server": { millis: 0, jitterMillis: 0 }, "server->client": { millis: 0, jitterMillis: 0 } }
@@ -159,7 +166,7 @@ class Proxy {
       try {
         await new Promise<void>((resolve, reject) => {
           listener.once("error", reject)
-          listener.listen({ port, host: Ports.host, exclusive: true }, () => resolve())
+          listener.listen({ port, host: this.host, exclusive: true }, () => resolve())
         })
         this.port = port
         this.listener = listener
@@ -245,7 +252,7 @@ class Proxy {
   }
 }
 
-/** Listens on a free port of loopback and forwards to `target`, until the scope closes. */
+/** Listens on loopback and forwards to `target`, until the scope closes. */
 export const make = (options: Options): Effect.Effect<FaultProxy, FaultProxyError, Scope.Scope> =>
   Effect.gen(function* () {
     const listening = (proxy: Proxy, operation: string, action: () => Promise<void>) =>
@@ -263,13 +270,13 @@ export const make = (options: Options): Effect.Effect<FaultProxy, FaultProxyErro
       }),
       (proxy) => Effect.sync(() => proxy.close())
     )
-    const { port } = proxy
+    const { host, port } = proxy
     return {
-      host: Ports.host,
+      host,
       port,
       url: (serverUrl) => {
         const url = new URL(serverUrl)
-        url.hostname = Ports.host
+        url.hostname = host
         url.port = String(port)
         return url.href
       },

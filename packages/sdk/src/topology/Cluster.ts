@@ -10,16 +10,20 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
-import type { Resolved } from "../DatabaseOptions.ts"
+import { nameOf, type Place, type Resolved } from "../DatabaseOptions.ts"
 import { problemOf } from "../internal/problems.ts"
 import * as PgFailure from "../PgFailure.ts"
+import { traits } from "../Profile.ts"
 import { DatabaseUnavailable, type InvalidConfiguration, type LastError } from "../ReportError.ts"
 import * as ChangeLog from "./ChangeLog.ts"
 import type { Token } from "./Lsn.ts"
+import * as Endpoint from "./Endpoint.ts"
 import * as Look from "./Look.ts"
+import * as Names from "./Names.ts"
 import * as Node from "./Node.ts"
 import type * as NodeState from "./NodeState.ts"
 import * as Probe from "./Probe.ts"
+import * as Resolver from "./Resolver.ts"
 import * as Topology from "./Topology.ts"
 
 /** How the servers are watched. */
@@ -31,6 +35,8 @@ export interface WatchOptions {
   /** When to look next while it is not. Default every 250 milliseconds, jittered. */
   readonly scheduleUnwell?: Schedule.Schedule<unknown> | undefined
   readonly thresholds?: Partial<NodeState.Thresholds> | undefined
+  /** When names are looked up again (`addresses: "each"`), besides when a server is lost. Default every 15 seconds, jittered. */
+  readonly lookup?: Schedule.Schedule<unknown> | undefined
   /** Watch a server that is alone, too. Default: if there is a `Health` to tell. */
   readonly always?: boolean | undefined
 }
@@ -42,7 +48,7 @@ export interface Member extends Node.Node {
   readonly close: Effect.Effect<void>
 }
 
-export type Address = Resolved["hosts"][number]
+export type Address = Place
 
 export interface Cluster {
   /** `database`, or `database/role` where a role has servers of its own. */
@@ -51,9 +57,9 @@ export interface Cluster {
   readonly topology: Topology.Topology<Member>
   /** Whether the servers are watched. */
   readonly watched: boolean
-  /** Adds a server to the living cluster. One that is there already stays as it is. */
+  /** Adds a server to the living cluster, or all of a name. One that is there already stays as it is. */
   readonly add: (address: Address) => Effect.Effect<void, DatabaseUnavailable | InvalidConfiguration>
-  /** No new work for a server; when what it does is done, at the latest at the pool's two deadlines, it is gone. */
+  /** No new work for a server, or for those of a name as it was given; when what it does is done, at the latest at the pool's two deadlines, it is gone. */
   readonly remove: (name: string) => Effect.Effect<void>
   /** Looks at all servers now, and returns when all have answered or timed out. */
   readonly refresh: Effect.Effect<void>
@@ -61,6 +67,14 @@ export interface Cluster {
   readonly noteFailure: (member: Member, failure: PgFailure.PgFailure, at: number) => void
   /** Names everything that the primary has committed up to now, for `Route.ReadAfter`. One round trip to the primary. */
   readonly token: Effect.Effect<Token, DatabaseUnavailable>
+  /**
+   * Refuses new callers at once; those who wait or hold a session have the first deadline of the option `shutdown`, then
+   * what runs is cancelled, and after the second deadline sessions are destroyed. All servers at the same time. The end of
+   * the layer does the same; but whoever disposes of a runtime interrupts the calls that run in it first, so run this before.
+   */
+  readonly shutdown: Effect.Effect<void>
+  /** `shutdown` has begun. */
+  readonly closing: () => boolean
   /** Replaces all sessions, under load and without a failed call: after a password or a certificate was changed. */
   readonly rotate: Effect.Effect<void>
 }
@@ -92,7 +106,10 @@ export const make = Effect.fnUntraced(function* (
   const scope = yield* Effect.scope
   const clock = yield* Clock.Clock
   const overrides = yield* PgFailure.CurrentOverrides
-  const watched = options.hosts.length > 1 || watch?.always === true
+  const { noToken, switching } = traits[options.profile]
+  const isName = ({ address, host }: Place): boolean =>
+    options.addresses === "each" && address === undefined && Resolver.isName(host)
+  const watched = options.hosts.length > 1 || switching || options.hosts.some(isName) || watch?.always === true
   const topology = yield* Topology.make<Member>({ thresholds: watch?.thresholds })
   const run = Effect.runForkWith(yield* Effect.context<never>())
 
@@ -108,6 +125,7 @@ export const make = Effect.fnUntraced(function* (
     run(Effect.logWithLevel(level)(text))
     if (change.kind === "added" || change.kind === "removed") return
     const down = change.kind === "phase" && change.to === "down"
+    if (down) names?.trigger()
     const fenced = change.kind === "fenced" && change.to !== "in use"
     const pool = topology.get(change.node)?.member.pool
     if (pool === undefined) return
@@ -116,8 +134,8 @@ export const make = Effect.fnUntraced(function* (
     if (fenced || down || (change.kind === "role" && change.from !== "unknown")) run(pool.turnAway)
   })
 
-  const add: Cluster["add"] = Effect.fnUntraced(function* (address) {
-    const own = `${address.host}:${address.port}`
+  const addOne: Cluster["add"] = Effect.fnUntraced(function* (address) {
+    const own = nameOf(address)
     if (topology.get(own) !== undefined) return
     const memberScope = yield* Scope.fork(scope)
     const built = Effect.gen(function* () {
@@ -129,7 +147,8 @@ export const make = Effect.fnUntraced(function* (
         }
         probe?.trigger()
       }
-      const trouble = watched ? { onTrouble } : undefined
+      const endpoint = Endpoint.make(topology, own, () => member?.pool)
+      const trouble = watched ? { onTrouble, admit: endpoint.admit } : undefined
       const node = yield* Node.make(name, options, address, trouble)
       const close = Scope.close(memberScope, Exit.void)
       const start = (live: Probe.Probe | undefined): Member => ({ ...node, probe: live, close })
@@ -140,7 +159,7 @@ export const make = Effect.fnUntraced(function* (
       const early: Array<() => void> = []
       const whenAdded = (f: () => void): void => void (member === undefined ? early.push(f) : f())
       probe = yield* Probe.make({
-        look: Look.make(node.pool),
+        look: node.look,
         timeout: watch?.timeout,
         schedule: watch?.schedule,
         scheduleUnwell: watch?.scheduleUnwell,
@@ -148,7 +167,8 @@ export const make = Effect.fnUntraced(function* (
         onResult: (at, exit) =>
           whenAdded(() => {
             if (Exit.isSuccess(exit)) {
-              topology.observed(own, exit.value)
+              if (switching) endpoint.admit(exit.value)
+              else topology.observed(own, exit.value)
               if (!told) {
                 told = true
                 run(tellRoom(name, node, exit.value.maxConnections))
@@ -166,6 +186,55 @@ export const make = Effect.fnUntraced(function* (
     yield* Effect.onError(Scope.provide(built, memberScope), () => Scope.close(memberScope, Exit.void))
   })
 
+  let closing = false
+  const shutdown = Effect.suspend(() => {
+    closing = true
+    const members = topology.nodes.map(({ member }) => member)
+    for (const { name: own } of members) topology.drain(own)
+    return Effect.forEach(members, ({ pool }) => pool.close(), { concurrency: "unbounded", discard: true })
+  })
+
+  const removeOne = (own: string): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      const member = topology.get(own)?.member
+      if (member === undefined) return Effect.void
+      topology.drain(own)
+      return Effect.andThen(
+        member.close,
+        Effect.sync(() => topology.remove(own))
+      )
+    })
+
+  const names = !options.hosts.some(isName)
+    ? undefined
+    : yield* Names.make({
+        resolver: yield* Resolver.Current,
+        schedule: watch?.lookup,
+        isWell: () => topology.nodes.every(({ draining, state }) => draining || state.phase !== "down"),
+        has: (own) => {
+          const view = topology.get(own)
+          return view === undefined ? "absent" : view.draining ? "draining" : "present"
+        },
+        // What cannot be added for want of sense in its options could not have been built in the first place.
+        add: (place) => (closing ? Effect.void : Effect.orDie(addOne(place))),
+        look: (own) => Effect.suspend(() => topology.get(own)?.member.probe?.refresh ?? Effect.void),
+        remove: (own) => Effect.asVoid(Effect.forkIn(removeOne(own), scope)),
+        onLookup: (host, ok) =>
+          run(
+            ok
+              ? Effect.logInfo(`${name}: ${host} can be looked up again`)
+              : Effect.logWarning(`${name}: ${host} cannot be looked up, its known addresses are used`)
+          )
+      })
+
+  const add: Cluster["add"] = (address) =>
+    names !== undefined && isName(address) ? names.follow(address) : addOne(address)
+
+  const remove: Cluster["remove"] = (own) =>
+    names === undefined
+      ? removeOne(own)
+      : Effect.flatMap(names.forget(own), (followed) => (followed ? Effect.void : removeOne(own)))
+
   const refresh: Cluster["refresh"] = Effect.suspend(() =>
     Effect.forEach(topology.nodes, ({ member }) => member.probe?.refresh ?? Effect.void, {
       concurrency: "unbounded",
@@ -174,6 +243,8 @@ export const make = Effect.fnUntraced(function* (
   )
 
   for (const address of options.hosts) yield* add(address)
+  // Before the servers' own scopes, which would close one after the other.
+  yield* Effect.addFinalizer(() => shutdown)
   if (watched)
     yield* tellBudget(
       name,
@@ -206,18 +277,12 @@ export const make = Effect.fnUntraced(function* (
     topology,
     watched,
     add,
-    remove: (own) =>
-      Effect.suspend(() => {
-        const member = topology.get(own)?.member
-        if (member === undefined) return Effect.void
-        topology.drain(own)
-        return Effect.andThen(
-          member.close,
-          Effect.sync(() => topology.remove(own))
-        )
-      }),
+    remove,
     refresh,
+    shutdown,
+    closing: () => closing,
     token: Effect.suspend(() => {
+      if (noToken !== undefined) return Effect.fail(notAvailable(name, options, "tokens", noToken))
       const primary = topology.primary ?? (topology.nodes.length === 1 ? topology.nodes[0] : undefined)
       return primary === undefined
         ? Effect.fail(new DatabaseUnavailable({ pool: name, reason: "unreachable" }))
@@ -238,6 +303,19 @@ export const make = Effect.fnUntraced(function* (
     }
   }
 })
+
+/** What the profile does not have. */
+export const notAvailable = (
+  name: string,
+  { profile }: Resolved,
+  what: "snapshots" | "tokens",
+  why: string
+): DatabaseUnavailable =>
+  new DatabaseUnavailable({
+    pool: name,
+    reason: "configuration",
+    lastError: { tag: "NotAvailable", message: `profile ${profile} has no ${what}: ${why}` }
+  })
 
 /** Whether the pool may take more than the server has, said once a server. */
 const tellRoom = (name: string, node: Node.Node, maxConnections: number | undefined): Effect.Effect<void> =>

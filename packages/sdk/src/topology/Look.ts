@@ -6,11 +6,14 @@
  *   has the old one. A standby has it from its upstream; its control file would tell it minutes later. Ordinary users do
  *   not see that column: with `grant pg_monitor to ...` a replica that follows an old primary is known at once, and not
  *   only by its lag. Nothing else needs a privilege.
- * - A server that does not know these functions (Aurora's readers, CockroachDB) is asked for less from then on.
+ * - A server that does not know these functions is asked for less from then on. Profiles say so beforehand: Aurora tells
+ *   a lag and no positions, and of peers (CockroachDB and its like) only whether they refuse writes is of interest.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import type { SqlError } from "effect/sql/SqlError"
 import * as PgFailure from "../PgFailure.ts"
+import type { Traits } from "../Profile.ts"
 import type { Session } from "../pool/Session.ts"
 import * as SessionPool from "../pool/SessionPool.ts"
 import * as Lsn from "./Lsn.ts"
@@ -33,6 +36,20 @@ select standby as in_recovery,
 from (select pg_is_in_recovery() as standby offset 0) as server`
 
 const little = `select pg_is_in_recovery() as in_recovery, current_setting('transaction_read_only') = 'on' as read_only`
+
+// aurora_replica_status(), aurora_db_instance_identifier(): Aurora's user guide, "Aurora PostgreSQL functions". The writer is
+// in the table too, without a lag.
+const aurora = `
+select pg_is_in_recovery() as in_recovery, current_setting('transaction_read_only') = 'on' as read_only,
+  (select replica_lag_in_msec from aurora_replica_status()
+    where server_id = aurora_db_instance_identifier())::float8 as delay_millis,
+  pg_postmaster_start_time()::text as instance,
+  current_setting('server_version_num')::int as server_version,
+  current_setting('max_connections')::int as max_connections`
+
+const peers = `select false as in_recovery, current_setting('transaction_read_only') = 'on' as read_only`
+
+const statements = { everything, aurora, peers }
 
 const text = (value: unknown): string | undefined => (typeof value === "string" && value !== "" ? value : undefined)
 const number = (value: unknown): number | undefined => {
@@ -57,23 +74,29 @@ export const observation = (at: number, row: Readonly<Record<string, unknown>>):
   maxConnections: number(row["max_connections"])
 })
 
-/** Asks a server through its pool. Bounded by whoever calls it. */
-export const make = (pool: SessionPool.SessionPool<Session>) => {
-  const request = { lane: SessionPool.controlLane, name: "probe" }
-  let statement = everything
-  const ask = (at: number) =>
-    pool.use(request, (session) =>
-      Effect.map(session.query(statement), ({ rows }) => observation(at, rows[0] as Readonly<Record<string, unknown>>))
+/** Asks a server over a session. Remembers what this server does not know. */
+export const asker = (kind: Traits["look"]) => {
+  let statement: string = statements[kind]
+  const ask = (session: Session, at: number): Effect.Effect<Observation, SqlError> =>
+    Effect.map(session.query(statement), ({ rows }) => observation(at, rows[0] as Readonly<Record<string, unknown>>))
+  return (session: Session): Effect.Effect<Observation, SqlError> =>
+    Effect.flatMap(Clock.currentTimeMillis, (at) =>
+      Effect.catch(ask(session, at), (error) => {
+        const code = PgFailure.inputOf(error).sqlState
+        if (statement === little || code === undefined || !/^(42|0A)/.test(code)) return Effect.fail(error)
+        statement = little
+        return ask(session, at)
+      })
     )
-  return Effect.flatMap(Clock.currentTimeMillis, (at) =>
-    Effect.catchTag(ask(at), "SqlError", (error) => {
-      const code = PgFailure.inputOf(error).sqlState
-      if (statement === little || code === undefined || !/^(42|0A)/.test(code)) return Effect.fail(error)
-      statement = little
-      return ask(at)
-    })
-  )
 }
+
+/** Asks a server through its pool. Bounded by whoever calls it. */
+export const through = (pool: SessionPool.SessionPool<Session>, ask: ReturnType<typeof asker>) =>
+  pool.use({ lane: SessionPool.controlLane, name: "probe" }, ask)
+
+/** Asks whatever server an endpoint leads to now, over a session that is opened for it. */
+export const anew = (connect: Effect.Effect<Session, SqlError>, ask: ReturnType<typeof asker>) =>
+  Effect.acquireUseRelease(connect, ask, ({ close }) => close)
 
 // What is committed is written, unless commits do not wait for that.
 const position = `

@@ -5,45 +5,59 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
-import type { SqlError } from "effect/sql/SqlError"
-import type { Resolved } from "../DatabaseOptions.ts"
+import { ConnectionError, SqlError } from "effect/sql/SqlError"
+import { nameOf, type Place, type Resolved, type TlsMaterial } from "../DatabaseOptions.ts"
 import * as PgFailure from "../PgFailure.ts"
+import { traits } from "../Profile.ts"
 import { Session, type SessionConfig } from "../pool/Session.ts"
 import * as SessionPool from "../pool/SessionPool.ts"
 import * as SharedLane from "../pool/SharedLane.ts"
 import { type DatabaseUnavailable, InvalidConfiguration, type LastError } from "../ReportError.ts"
 import { problemOf } from "../internal/problems.ts"
+import * as Look from "./Look.ts"
+import type { Observation } from "./NodeState.ts"
 import * as PoolMetrics from "./PoolMetrics.ts"
 
 /** A server and the way to it. */
 export interface Node {
-  /** `host:port`. */
+  /** `host:port`, or `host/address:port` where the name was looked up. */
   readonly name: string
   readonly pool: SessionPool.SessionPool<Session>
   /** Lends a session for one statement that only reads: as `pool.use`, or shared with others where the lane says so. */
   readonly read: SessionPool.SessionPool<Session>["use"]
   readonly zone: string | undefined
+  /** Its address leads to different servers at different times. */
+  readonly switching: boolean
+  /** Asks it what it is. */
+  readonly look: Effect.Effect<Observation, unknown>
   /** Callers that wait or hold a session. */
   readonly outstanding: () => number
   /** A caller would get a session without waiting. */
   readonly canServeNow: () => boolean
   /** Opens the sessions that the options ask for; until then there are none but those that are used. */
   readonly warm: Effect.Effect<void>
+  readonly isWarm: () => boolean
 }
 
 /** What a node tells those who watch it. */
 export interface Watch {
   /** A session was lost or could not be opened (`refusal` says why): it is worth looking. */
   readonly onTrouble: (refusal?: LastError) => void
+  /** What a new session of a switching endpoint leads to. `false`: not to the server in use, and it must not be lent. */
+  readonly admit: (seen: Observation) => boolean
 }
 
-const sessionConfig = (
-  options: Resolved,
-  address: Resolved["hosts"][number],
-  applicationName: string
-): SessionConfig => ({
-  host: address.host,
-  port: address.port,
+const connectionOptions = ({ ca, cert, key, servername }: TlsMaterial) => ({
+  ...(ca === undefined ? undefined : { ca }),
+  ...(cert === undefined ? undefined : { cert }),
+  ...(key === undefined ? undefined : { key: Redacted.value(key) }),
+  ...(servername === undefined ? undefined : { servername })
+})
+
+const sessionConfig = (options: Resolved, place: Place, applicationName: string): SessionConfig => ({
+  host: place.host,
+  address: place.address,
+  port: place.port,
   database: options.name,
   username: options.user,
   password: options.password,
@@ -52,12 +66,13 @@ const sessionConfig = (
   ssl:
     options.tls === undefined
       ? undefined
-      : {
-          ca: options.tls.ca,
-          cert: options.tls.cert,
-          key: options.tls.key === undefined ? undefined : Redacted.value(options.tls.key),
-          servername: options.tls.servername
-        },
+      : Effect.isEffect(options.tls)
+        ? Effect.map(options.tls, connectionOptions)
+        : connectionOptions(options.tls),
+  keepAlive: traits[options.profile].keepAlive,
+  // Only what reads alone may read from a follower.
+  readOnly: options.followerReads,
+  settings: options.followerReads ? traits[options.profile].followerReads : undefined,
   connectTimeout: options.connectTimeout,
   statementTimeout: options.statementTimeout,
   // A transaction whose owner is gone must not hold its locks: the server ends it (slonik's 60 seconds).
@@ -66,9 +81,11 @@ const sessionConfig = (
 })
 
 const classifyConnect =
-  (overrides: PgFailure.Overrides) =>
+  (overrides: PgFailure.Overrides, rotating: boolean) =>
   (error: SqlError): "transient" | "permanent" | "password" => {
     const failure = PgFailure.fromSqlError(error, { phase: "connect" }, overrides)
+    // Certificates that rotate may have been asked for a moment too early, as passwords may.
+    if (rotating && (failure.class === "TlsRejected" || failure.sqlState === "28000")) return "password"
     if (failure.class === "Authentication") return failure.sqlState === "28P01" ? "password" : "permanent"
     return failure.retry === "never" ? "permanent" : "transient"
   }
@@ -76,6 +93,7 @@ const classifyConnect =
 const describeError =
   (overrides: PgFailure.Overrides) =>
   (error: SqlError): LastError => {
+    if (strays.has(error)) return stray
     const failure = PgFailure.fromSqlError(error, undefined, overrides)
     return {
       tag: failure.class,
@@ -83,6 +101,36 @@ const describeError =
       ...(failure.sqlState === undefined ? undefined : { sqlState: failure.sqlState })
     }
   }
+
+/** Refusals of sessions that lead to another server than the one in use. */
+const strays = new WeakSet<SqlError>()
+const stray: LastError = { tag: "WrongServer", message: "the address leads to another server than the one in use" }
+
+/** Looks at every new session of a switching endpoint before anybody gets it. */
+const admitted = (
+  connect: Effect.Effect<Session, SqlError>,
+  ask: ReturnType<typeof Look.asker>,
+  admit: Watch["admit"]
+): Effect.Effect<Session, SqlError> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.flatMap(restore(connect), (session) =>
+      Effect.onError(
+        Effect.flatMap(restore(ask(session)), (seen) => {
+          if (admit(seen)) return Effect.succeed(session)
+          const error = new SqlError({
+            reason: new ConnectionError({
+              cause: new Error(stray.message),
+              message: stray.message,
+              operation: "connect"
+            })
+          })
+          strays.add(error)
+          return Effect.fail(error)
+        }),
+        () => Effect.sync(() => session.destroy())
+      )
+    )
+  )
 
 /** A shared session that has not answered for this long gets no more statements. */
 const slowMillis = 20
@@ -94,20 +142,32 @@ const holdMillis = 60_000
 export const make = Effect.fnUntraced(function* (
   role: string,
   options: Resolved,
-  address: Resolved["hosts"][number] = options.hosts[0]!,
+  place: Place = options.hosts[0]!,
   watch?: Watch
 ): Effect.fn.Return<Node, DatabaseUnavailable | InvalidConfiguration, Scope.Scope> {
-  const name = `${address.host}:${address.port}`
+  const name = nameOf(place)
+  const { look: kind, switching } = traits[options.profile]
   const poolName = `${role}@${name}`
   const overrides = yield* PgFailure.CurrentOverrides
-  const config = sessionConfig(options, address, role)
+  const bare = Session.connect(sessionConfig(options, place, role))
+  const ask = Look.asker(kind)
+  const rotating = Effect.isEffect(options.tls)
+  const standby = new WeakMap<Session, string | undefined>()
+  const standbyNow = (session: Session) => session.parameters.get("in_hot_standby")
   const pool = yield* SessionPool.make<Session>({
     name: poolName,
-    connect: Session.connect(config),
-    classifyConnect: classifyConnect(overrides),
+    connect: switching && watch !== undefined ? admitted(bare, ask, watch.admit) : bare,
+    classifyConnect: classifyConnect(overrides, rotating),
     describeError: describeError(overrides),
-    // A password that is an Effect is asked again by the next attempt: one more, at once, for one that has just rotated.
-    refreshPassword: Effect.isEffect(options.password) ? Effect.void : undefined,
+    // What is an Effect is asked again by the next attempt: one more, at once, for what has just rotated.
+    refreshPassword: Effect.isEffect(options.password) || rotating ? Effect.void : undefined,
+    // PostgreSQL tells a session when its standby was promoted: it belongs to another role then.
+    hooks: switching
+      ? {
+          afterConnect: (session) => Effect.sync(() => void standby.set(session, standbyNow(session))),
+          beforeReuse: (session) => standbyNow(session) === standby.get(session)
+        }
+      : undefined,
     // A node that nobody uses yet has no sessions but the one it is watched through.
     min: watch === undefined ? options.minConnections : 0,
     max: options.maxConnections,
@@ -115,6 +175,8 @@ export const make = Effect.fnUntraced(function* (
     acquireTimeout: options.connectionTimeout,
     idleTimeout: options.idleTimeout,
     maxLifetime: options.maxLifetime,
+    closeGraceful: options.shutdown.graceful,
+    closeHard: options.shutdown.hard,
     lanes: options.lanes,
     boot: { mode: watch === undefined ? options.boot : "lazy" },
     leakDetection: options.leakDetection,
@@ -149,9 +211,12 @@ export const make = Effect.fnUntraced(function* (
     name,
     pool,
     read: shared.size === 0 ? pool.use : (request, f) => (shared.get(request.lane) ?? pool.use)(request, f),
-    zone: address.zone,
+    zone: place.zone,
+    switching,
+    look: switching ? Look.anew(bare, ask) : Look.through(pool, ask),
     outstanding: pool.outstanding,
     canServeNow: pool.canServeNow,
+    isWarm: () => warm,
     warm: Effect.suspend(() => {
       if (warm) return Effect.void
       warm = true

@@ -121,15 +121,17 @@ export const make = (
     call.primary === true
       ? { role: "primary", tried: call.tried }
       : {
-          ...want,
-          tried: call.tried,
-          ...(call.token === undefined ? undefined : { token: call.token }),
-          ...(call.maxLagMillis === undefined ? undefined : { maxLagMillis: call.maxLagMillis })
+          role: want.role,
+          fallback: want.fallback,
+          zone: want.zone,
+          maxLagMillis: call.maxLagMillis ?? want.maxLagMillis,
+          token: call.token,
+          tried: call.tried
         }
 
   /** What is known now is enough to say which one. */
   const known = (wanted: Router.Want, now: number): Member | undefined => {
-    const picked = topology.pick(wanted)
+    const picked = topology.pick(wanted, now)
     if (picked !== undefined) {
       servedAt = now
       return picked.member
@@ -185,9 +187,9 @@ export const make = (
       const now = clock.currentTimeMillisUnsafe()
       const found = known(wanted, now)
       if (found !== undefined) return Effect.succeed(found)
-      return call.guard === undefined
-        ? search(call, wanted, clock, deadline)
-        : call.guard(search(call, wanted, clock, deadline))
+      if (cluster.closing()) return Effect.fail(new DatabaseUnavailable({ pool: name, reason: "closed" }))
+      const searched = search(call, wanted, clock, deadline)
+      return call.guard === undefined ? searched : call.guard(searched)
     })
 
   /** None is known to fit. */
@@ -243,26 +245,35 @@ export const make = (
       call.token ??= fiber.getRef(ReadAfter)
       const step = (more: number): Effect.Effect<any, any, any> => {
         const left = call.left?.(fiber)
-        const deadline = left === undefined || left === Infinity ? undefined : clock.currentTimeMillisUnsafe() + left
-        return Effect.flatMap(next(call, deadline), (member) => {
-          const now = clock.currentTimeMillisUnsafe()
-          const again = call.tried.includes(member.name)
-          const others = again || more <= 1 ? 1 : Math.min(topology.untried(wantOf(call)), more)
-          call.tried.push(member.name)
-          const until = deadline === undefined || others <= 1 ? deadline : now + Router.budget(deadline - now, others)
-          return Effect.onExit(Effect.andThen(member.warm, run(member, until)), (exit) => {
-            if (Exit.isSuccess(exit)) return Effect.void
-            const error = Cause.hasInterruptsOnly(exit.cause) ? undefined : Cause.squash(exit.cause)
-            if (error !== undefined && tagOf(error) !== "DeadlineExceeded") note(call, member, error, now)
-            // Whoever had to leave after a while may have been talking to a server that is frozen.
-            else if (clock.currentTimeMillisUnsafe() - now >= suspectMillis) member.probe?.trigger()
-            return Effect.void
-          }).pipe(
-            Effect.catch((error) =>
-              more > 1 && isNotSent(error) && isElsewhere(call, member) ? step(more - 1) : Effect.fail(error)
-            )
-          )
+        const now = clock.currentTimeMillisUnsafe()
+        const deadline = left === undefined || left === Infinity ? undefined : now + left
+        const found = known(wantOf(call), now)
+        return found === undefined
+          ? Effect.flatMap(next(call, deadline), (member) => go(member, more, deadline))
+          : go(found, more, deadline)
+      }
+      const go = (member: Member, more: number, deadline: number | undefined): Effect.Effect<any, any, any> => {
+        const now = clock.currentTimeMillisUnsafe()
+        let until = deadline
+        if (deadline !== undefined && more > 1 && !call.tried.includes(member.name)) {
+          const others = Math.min(topology.untried(wantOf(call), now), more)
+          if (others > 1) until = now + Router.budget(deadline - now, others)
+        }
+        call.tried.push(member.name)
+        const once = member.isWarm() ? run(member, until) : Effect.andThen(member.warm, run(member, until))
+        const noted = Effect.onExitPrimitive(once, (exit) => {
+          if (Exit.isSuccess(exit)) return undefined
+          const error = Cause.hasInterruptsOnly(exit.cause) ? undefined : Cause.squash(exit.cause)
+          if (error !== undefined && tagOf(error) !== "DeadlineExceeded") note(call, member, error, now)
+          // Whoever had to leave after a while may have been talking to a server that is frozen.
+          else if (clock.currentTimeMillisUnsafe() - now >= suspectMillis) member.probe?.trigger()
+          return undefined
         })
+        return more <= 1
+          ? noted
+          : Effect.catch(noted, (error: unknown) =>
+              isNotSent(error) && isElsewhere(call, member) ? step(more - 1) : Effect.fail(error)
+            )
       }
       return step(topology.nodes.length)
     })

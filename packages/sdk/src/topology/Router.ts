@@ -27,6 +27,8 @@ export interface NodeView {
   readonly standing: Standing
   /** No new work, because the node is to be removed. */
   readonly draining?: boolean | undefined
+  /** What was looked at need not be what serves: its address leads to one server after another. */
+  readonly switching?: boolean | undefined
   /** Callers that wait or hold a session. */
   outstanding(): number
   /** A caller would get a session without waiting. */
@@ -88,7 +90,7 @@ export const fit = (
     if (lagMillis === undefined) return "lag-unknown"
     if (lagMillis > want.maxLagMillis) return "too-stale"
   }
-  if (want.token !== undefined && !hasReplayed(state, want.token)) return "not-replayed"
+  if (want.token !== undefined && (node.switching === true || !hasReplayed(state, want.token))) return "not-replayed"
   return state.phase === "returning" ? "unknown" : "fits"
 }
 

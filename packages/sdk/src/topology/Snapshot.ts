@@ -28,7 +28,8 @@ import type { SqlError } from "effect/sql/SqlError"
 import type { Session } from "../pool/Session.ts"
 import type { AcquireError, PoolRequest, SessionPool } from "../pool/SessionPool.ts"
 import { DatabaseUnavailable, DeadlineExceeded, type ReplicaTooStale } from "../ReportError.ts"
-import type { Member } from "./Cluster.ts"
+import { traits } from "../Profile.ts"
+import { type Member, notAvailable } from "./Cluster.ts"
 import { Current, type Route } from "./Route.ts"
 
 export interface Options {
@@ -97,6 +98,10 @@ const group = <A, E, R>(
       }).pipe(Effect.mapError(unavailable))
       return { member, holder, id }
     })
+  const { noSnapshot } = traits[route.cluster.options.profile]
+  if (noSnapshot !== undefined) {
+    return Effect.fail(notAvailable(route.name, route.cluster.options, "snapshots", noSnapshot))
+  }
   const whole = Effect.gen(function* () {
     const { holder, id, member } = yield* route.attempt({ key: name, tried: [] }, hold)
     const gone = Deferred.makeUnsafe<never, DatabaseUnavailable>()

@@ -17,6 +17,7 @@ import * as Standing from "./Standing.ts"
 export interface Member {
   readonly name: string
   readonly zone?: string | undefined
+  readonly switching?: boolean | undefined
   outstanding(): number
   canServeNow(): boolean
 }
@@ -40,6 +41,7 @@ export interface Change {
 class NodeEntry<M extends Member> implements View<M> {
   readonly name: string
   readonly zone: string | undefined
+  readonly switching: boolean | undefined
   readonly member: M
   state: NodeState.NodeState
   standing: Standing.Standing = Standing.nothing
@@ -48,6 +50,7 @@ class NodeEntry<M extends Member> implements View<M> {
   constructor(member: M, now: number) {
     this.name = member.name
     this.zone = member.zone
+    this.switching = member.switching
     this.member = member
     this.state = NodeState.initial(now)
   }
@@ -158,8 +161,8 @@ export class Topology<M extends Member> {
   }
 
   /** The best node that is known to fit. The usual way; {@link choose} is for everything else. */
-  pick(want: Router.Want): View<M> | undefined {
-    return Router.pick<View<M>>(this.list, want, this.now(), this.thresholds, this.random)
+  pick(want: Router.Want, now = this.now()): View<M> | undefined {
+    return Router.pick<View<M>>(this.list, want, now, this.thresholds, this.random)
   }
 
   choose(want: Router.Want): Router.Choice<View<M>> {
@@ -177,8 +180,8 @@ export class Topology<M extends Member> {
     return found === "fits" || found === "fallback"
   }
 
-  untried(want: Router.Want): number {
-    return Router.untried(this.list, want, this.now(), this.thresholds)
+  untried(want: Router.Want, now = this.now()): number {
+    return Router.untried(this.list, want, now, this.thresholds)
   }
 
   /** Calls back at every change, synchronously, until the function it gives is called. */

@@ -2,7 +2,7 @@
 import type * as PgProtocol from "@effect/sql-pg/PgProtocol"
 import type * as PgTypes from "@effect/sql-pg/PgTypes"
 import * as Duration from "effect/Duration"
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
 import type * as Redacted from "effect/Redacted"
 import type { ConnectionOptions } from "node:tls"
 
@@ -19,6 +19,8 @@ export interface TypeCodec {
 export interface SessionConfig {
   /** Default `localhost`. A value that begins with `/` is the directory of a unix socket. */
   readonly host?: string | undefined
+  /** Where `host` is, already looked up: TLS still checks the name. Default: the name is looked up at every connect. */
+  readonly address?: string | undefined
   /** Default 5432. */
   readonly port?: number | undefined
   /** The unix socket itself; wins over `host`. */
@@ -32,9 +34,12 @@ export interface SessionConfig {
   readonly applicationName?: string | undefined
   /** Default `prefer`, as libpq's. Ignored on unix sockets. */
   readonly sslmode?: SslMode | undefined
-  /** `ca`, `cert`, `key`, `servername` and the like. What `sslmode` says about verification wins. */
-  readonly ssl?: ConnectionOptions | undefined
-  /** Bounds one attempt as a whole: password, name lookup, socket, TLS, login. Default 5 seconds. */
+  /**
+   * `ca`, `cert`, `key`, `servername` and the like. What `sslmode` says about verification wins. An Effect is run for each
+   * connection attempt, as the password's.
+   */
+  readonly ssl?: ConnectionOptions | Effect.Effect<ConnectionOptions, unknown> | undefined
+  /** Bounds one attempt as a whole: password, certificates, name lookup, socket, TLS, login. Default 5 seconds. */
   readonly connectTimeout?: Duration.Input | undefined
   /** Default 30 seconds before the first probe. */
   readonly keepAlive?: Duration.Input | undefined
@@ -74,10 +79,14 @@ export interface SessionConfig {
 /** `SessionConfig` with every default filled in and every duration in milliseconds. */
 export interface ResolvedConfig {
   readonly host: string
+  /** What the socket connects to: the address, if one was given, else the name. */
+  readonly target: string
   readonly port: number
   readonly path: string | undefined
   readonly sslmode: SslMode
-  readonly ssl: ConnectionOptions | undefined
+  readonly ssl: SessionConfig["ssl"]
+  /** What `ssl` said last: a cancellation uses it too, for the server that it goes to may have a new certificate by then. */
+  readonly material: { current: ConnectionOptions | undefined }
   readonly username: string
   readonly password: SessionConfig["password"]
   readonly startup: PgProtocol.StartupParameters
@@ -146,10 +155,12 @@ export const resolve = (config: SessionConfig): ResolvedConfig => {
   const path = config.path ?? (host.startsWith("/") ? `${host}/.s.PGSQL.${port}` : undefined)
   const result: ResolvedConfig = {
     host,
+    target: config.address ?? host,
     port,
     path,
     sslmode: path === undefined ? (config.sslmode ?? "prefer") : "disable",
     ssl: config.ssl,
+    material: { current: config.ssl === undefined || Effect.isEffect(config.ssl) ? undefined : config.ssl },
     username: config.username,
     password: config.password,
     startup: startupOf(config),

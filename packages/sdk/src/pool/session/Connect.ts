@@ -12,27 +12,44 @@ import { Wire } from "./Wire.ts"
 const connectTimedOut = (config: ResolvedConfig): SqlError =>
   connectionError(undefined, `No session within ${config.connectTimeout} ms`, "connect", { bound: "connect" })
 
-/** Bounds what a password provider takes. In real time: it is about a real socket, whatever clock the program runs under. */
-const passwordOf = (config: ResolvedConfig): Effect.Effect<string | undefined, SqlError> => {
-  const { password } = config
-  if (password === undefined) return Effect.succeed(undefined)
-  if (!Effect.isEffect(password)) return Effect.succeed(Redacted.value(password))
-  return Effect.raceFirst(
-    Effect.catchCause(Effect.map(password, Redacted.value), () =>
+/** Bounds what a provider takes. In real time: it is about a real socket, whatever clock the program runs under. */
+const provided = <A>(
+  config: ResolvedConfig,
+  provider: Effect.Effect<A, unknown>,
+  what: string
+): Effect.Effect<A, SqlError> =>
+  Effect.raceFirst(
+    Effect.catchCause(provider, () =>
       // The cause may hold what the provider wanted to keep: it stays out.
-      Effect.fail(authenticationError(undefined, "The password could not be obtained"))
+      Effect.fail(authenticationError(undefined, `${what} could not be obtained`))
     ),
     Effect.callback<never, SqlError>((resume) => {
       const limit = setTimeout(() => resume(Effect.fail(connectTimedOut(config))), config.connectTimeout)
       return Effect.sync(() => clearTimeout(limit))
     })
   )
+
+const passwordOf = (config: ResolvedConfig): Effect.Effect<string | undefined, SqlError> => {
+  const { password } = config
+  if (password === undefined) return Effect.succeed(undefined)
+  if (!Effect.isEffect(password)) return Effect.succeed(Redacted.value(password))
+  return Effect.map(provided(config, password, "The password"), Redacted.value)
+}
+
+/** The password, once the certificates are known that this attempt uses. */
+const credentialsOf = (config: ResolvedConfig): Effect.Effect<string | undefined, SqlError> => {
+  const { ssl } = config
+  if (ssl === undefined || !Effect.isEffect(ssl) || config.sslmode === "disable") return passwordOf(config)
+  return Effect.flatMap(provided(config, ssl, "The TLS material"), (material) => {
+    config.material.current = material
+    return passwordOf(config)
+  })
 }
 
 /** `make` is called in the tick of the last message of the login, so that it misses nothing that comes after. */
 export const connect = <S>(config: ResolvedConfig, make: (wire: Wire) => S): Effect.Effect<S, SqlError> => {
   const deadline = performance.now() + config.connectTimeout
-  return Effect.flatMap(passwordOf(config), (password) => {
+  return Effect.flatMap(credentialsOf(config), (password) => {
     const [first, second] = attemptsOf(config.sslmode)
     const once = attempt(config, password, first!, deadline, make)
     if (second === undefined) return Effect.mapError(once, (failure) => failure.error)

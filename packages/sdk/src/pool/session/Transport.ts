@@ -44,7 +44,7 @@ const verification = (config: ResolvedConfig): Tls.ConnectionOptions => {
     case "verify-ca":
       return { rejectUnauthorized: true, checkServerIdentity: () => undefined }
     case "require":
-      return config.ssl?.ca === undefined
+      return config.material.current?.ca === undefined
         ? { rejectUnauthorized: false }
         : { rejectUnauthorized: true, checkServerIdentity: () => undefined }
     default:
@@ -55,7 +55,7 @@ const verification = (config: ResolvedConfig): Tls.ConnectionOptions => {
 const tlsOptions = (config: ResolvedConfig, socket: Net.Socket): Tls.ConnectionOptions => ({
   host: config.host,
   ...(Net.isIP(config.host) === 0 && { servername: config.host }),
-  ...config.ssl,
+  ...config.material.current,
   ...verification(config),
   socket
 })
@@ -144,7 +144,7 @@ export const open = (
     if (at === undefined) {
       resolvedAddress =
         config.path === undefined
-          ? { address: socket.remoteAddress ?? config.host, port: socket.remotePort ?? config.port }
+          ? { address: socket.remoteAddress ?? config.target, port: socket.remotePort ?? config.port }
           : { path: config.path }
     }
     if (security === "plain") return succeed(false)
@@ -153,7 +153,7 @@ export const open = (
   }
 
   const endpoint =
-    at ?? (config.path === undefined ? { address: config.host, port: config.port } : { path: config.path })
+    at ?? (config.path === undefined ? { address: config.target, port: config.port } : { path: config.path })
   // Made before it is told where to go, because an impossible port or path throws.
   adopt(new Net.Socket())
   socket!.once("connect", onConnect)

@@ -1,14 +1,23 @@
 /**
- * A self-signed certificate for loopback. Node can sign but not make certificates, and openssl need not be installed, so
+ * Certificates for loopback: self-signed, or of an authority that was made here too. Node can sign but not make certificates, and openssl need not be installed, so
  * the few fields of X.509 (RFC 5280) that are needed are written out here, in DER.
  */
-import { generateKeyPairSync, randomBytes, sign } from "node:crypto"
+import { createPrivateKey, generateKeyPairSync, randomBytes, sign } from "node:crypto"
 
 export interface Certificate {
-  /** PEM. It is its own authority: what a client trusts (`ca`). */
+  /** PEM. Without an issuer it is its own authority: what a client trusts (`ca`). */
   readonly certificate: string
   /** PEM, PKCS #8. */
   readonly key: string
+}
+
+export interface Options {
+  /** Its common name: of a client's certificate, the role that it logs in as. Default `localhost`. */
+  readonly commonName?: string | undefined
+  /** The names it is for. Default `localhost`; 127.0.0.1 is always one of them. */
+  readonly names?: ReadonlyArray<string> | undefined
+  /** Who signs it. Default: itself. */
+  readonly issuer?: (Certificate & { readonly commonName: string }) | undefined
 }
 
 /** Tag, length, content. */
@@ -40,12 +49,12 @@ const time = (millis: number) => der(0x18, Buffer.from(`${new Date(millis).toISO
 
 const day = 86_400_000
 
-/** A certificate for `localhost` and 127.0.0.1, with a key of its own; good for a year from yesterday. */
-export const make = (): Certificate => {
+/** A certificate with a key of its own; good for a year from yesterday. */
+export const make = ({ commonName = "localhost", issuer, names: dns = ["localhost"] }: Options = {}): Certificate => {
   const { publicKey, privateKey } = generateKeyPairSync("ec", { namedCurve: "prime256v1" })
   const ecdsaWithSha256 = sequence(oid("1.2.840.10045.4.3.2"))
-  const name = sequence(der(0x31, sequence(oid("2.5.4.3"), der(0x0c, Buffer.from("localhost")))))
-  const names = sequence(der(0x82, Buffer.from("localhost")), der(0x87, Buffer.from([127, 0, 0, 1])))
+  const nameOf = (text: string) => sequence(der(0x31, sequence(oid("2.5.4.3"), der(0x0c, Buffer.from(text)))))
+  const names = sequence(...dns.map((each) => der(0x82, Buffer.from(each))), der(0x87, Buffer.from([127, 0, 0, 1])))
   const extensions = sequence(
     sequence(oid("2.5.29.19"), yes, octets(sequence(yes))),
     sequence(oid("2.5.29.17"), octets(names))
@@ -56,13 +65,17 @@ export const make = (): Certificate => {
     // Positive, so its first bit is 0.
     integer(1, ...randomBytes(8)),
     ecdsaWithSha256,
-    name,
+    nameOf(issuer?.commonName ?? commonName),
     sequence(time(now - day), time(now + 365 * day)),
-    name,
+    nameOf(commonName),
     publicKey.export({ type: "spki", format: "der" }),
     der(0xa3, extensions)
   )
-  const signed = sequence(content, ecdsaWithSha256, bits(sign("sha256", content, privateKey)))
+  const signed = sequence(
+    content,
+    ecdsaWithSha256,
+    bits(sign("sha256", content, issuer === undefined ? privateKey : createPrivateKey(issuer.key)))
+  )
   const lines = signed.toString("base64").match(/.{1,64}/g) ?? []
   return {
     certificate: `-----BEGIN CERTIFICATE-----\n${lines.join("\n")}\n-----END CERTIFICATE-----\n`,
