@@ -29,7 +29,8 @@ const run = ({ cluster, database }: Scene, sql: string) => cluster.primary.query
 
 const prepare = Effect.fnUntraced(function* (scene: Scene): Effect.fn.Return<Prepared, unknown, any> {
   disk = yield* mounted(scene)
-  if (disk === undefined) return { note: "53100 raised by a trigger: a file system can be mounted by root on Linux alone" }
+  if (disk === undefined)
+    return { note: "53100 raised by a trigger: a file system can be mounted by root on Linux alone" }
   yield* run(scene, `create tablespace small location '${disk}/space'`)
   yield* run(scene, "alter table writes set tablespace small")
   // Two rows to a page, so that a write needs a new page soon.
@@ -38,11 +39,7 @@ const prepare = Effect.fnUntraced(function* (scene: Scene): Effect.fn.Return<Pre
   yield* Effect.addFinalizer(() =>
     Effect.ignore(
       Effect.forEach(
-        [
-          "alter table writes drop column pad",
-          "alter table writes set tablespace pg_default",
-          "drop tablespace small"
-        ],
+        ["alter table writes drop column pad", "alter table writes set tablespace pg_default", "drop tablespace small"],
         (sql) => run(scene, sql)
       )
     )

@@ -14,6 +14,7 @@ import { runMain } from "../support/main.ts"
 import { drillTopology, topologyFaults } from "./faults-topology.ts"
 import { faults } from "./faults.ts"
 import { type DrillResult, zeros } from "./harness.ts"
+import { drillOverload, overload } from "./overload.ts"
 import { drill, prepare } from "./run.ts"
 import { generator } from "./seeded.ts"
 import { subjects } from "./subjects.ts"
@@ -135,6 +136,24 @@ const program = Effect.gen(function* () {
     }
     show(fault, lines, panels)
   }
+  if (isChosen(overload)) {
+    console.log(`${overload.name}: ${overload.about}`)
+    const each = yield* Effect.forEach(drilled, (subject) =>
+      drillOverload(ground, subject, {
+        workers: 0,
+        pool: 4,
+        deadline: 1_500,
+        before: 1_000,
+        after: 3_000,
+        random: generator(seed)
+      })
+    )
+    show(
+      overload,
+      each.map(({ result }) => result),
+      each.map(({ panel }) => panel)
+    )
+  }
   for (const fault of chosenClusters) {
     console.log(`${fault.name}: ${fault.about}`)
     const settings = { workers: 40, pool: 20, deadline: 1_500, before: 1_500, after: 4_000, random: generator(seed) }
@@ -155,8 +174,10 @@ const program = Effect.gen(function* () {
 
 if (args.help === true) console.log(usage)
 else if (args.list === true)
-  console.log([...faults, ...topologyFaults].map(({ about, name }) => `${name.padEnd(26)}${about}`).join("\n"))
-else if (chosen.length + chosenClusters.length === 0 || drilled.length === 0) {
+  console.log(
+    [...faults, overload, ...topologyFaults].map(({ about, name }) => `${name.padEnd(26)}${about}`).join("\n")
+  )
+else if (chosen.length + chosenClusters.length + Number(isChosen(overload)) === 0 || drilled.length === 0) {
   console.error("no such fault or subject; --list names the faults")
   process.exitCode = 1
 } else runMain(Effect.scoped(program))

@@ -178,9 +178,7 @@ export const driver: Subject = {
           )
           .then((exit) => answer(exit, declared)),
       transfer: (token) =>
-        runtime
-          .runPromiseExit(Effect.timeout(transfer(sql, token), deadline))
-          .then((exit) => answer(exit, declared)),
+        runtime.runPromiseExit(Effect.timeout(transfer(sql, token), deadline)).then((exit) => answer(exit, declared)),
       held: async () => 0,
       close: () => runtime.dispose()
     }
