@@ -144,7 +144,7 @@ const program = Effect.gen(function* () {
         pool: 4,
         deadline: 1_500,
         before: 1_000,
-        after: 3_000,
+        after: 4_000,
         random: generator(seed)
       })
     )

@@ -43,7 +43,7 @@ const read = (deadline: number) =>
     deadline,
     bulkhead: { permits: pool, queue: 4 * pool },
     // Longer than the longest call; the default of two minutes is for calls of a minute.
-    shed: { window: "3 seconds" }
+    shed: { window: "2 seconds" }
   })
 
 interface Opened {
