@@ -37,7 +37,9 @@ export const diskFull: Fault = {
           scene,
           "alter table writes drop column pad",
           "alter table writes set tablespace pg_default",
-          "drop tablespace small"
+          "drop tablespace small",
+          // A recovery must not look for a tablespace that is gone.
+          "checkpoint"
         )
       )
     )

@@ -11,6 +11,8 @@ import * as fs from "node:fs"
 import { parseArgs } from "node:util"
 import { describe, table } from "../support/machine.ts"
 import { runMain } from "../support/main.ts"
+import { bounds } from "./bounds.ts"
+import { describeLines, drillFailures, failures } from "./failures.ts"
 import { drillTopology, topologyFaults } from "./faults-topology.ts"
 import { faults } from "./faults.ts"
 import { type DrillResult, zeros } from "./harness.ts"
@@ -45,8 +47,14 @@ const isChosen = ({ name }: { readonly name: string }) =>
   args.only === undefined || args.only.some((only) => name.startsWith(only))
 const chosen = faults.filter(isChosen)
 const drilled = subjects.filter(({ name }) => args.subject === undefined || args.subject.includes(name))
+const isSluice = drilled.some(({ name }) => name === "sluice")
 // Only Sluice takes a list of servers.
-const chosenClusters = drilled.some(({ name }) => name === "sluice") ? topologyFaults.filter(isChosen) : []
+const chosenClusters = isSluice ? topologyFaults.filter(isChosen) : []
+const chosenBounds = isSluice ? bounds.filter(isChosen) : []
+const chosenFailures = isSluice ? failures.filter(isChosen) : []
+const isOverload = isChosen(overload)
+const chosenRows =
+  chosen.length + chosenClusters.length + chosenBounds.length + chosenFailures.length + Number(isOverload)
 const seed = args.seed === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(args.seed)
 
 const columns = [
@@ -100,18 +108,22 @@ const program = Effect.gen(function* () {
   const ground = yield* prepare(cluster)
   const results: Array<DrillResult> = []
   fs.mkdirSync(args.reports, { recursive: true })
+  const keep = () => {
+    fs.writeFileSync(`${args.reports}/drill.md`, markdown(head, results))
+    if (args.json !== undefined) fs.writeFileSync(args.json, `${JSON.stringify(results, null, 2)}\n`)
+  }
   const show = (
     fault: { readonly name: string; readonly about: string },
     lines: ReadonlyArray<DrillResult>,
     panels: ReadonlyArray<Panel>
   ) => {
     results.push(...lines)
+    keep()
     console.log(table([["", ...titles], ...lines.map((result) => [result.subject, ...cells(result)])]))
     for (const { note, subject } of lines) if (note !== undefined) console.log(`${subject}: ${note}`)
     console.log("")
-    fs.writeFileSync(`${args.reports}/drill-${fault.name}.svg`, timeline(fault.name, fault.about, panels))
-    fs.writeFileSync(`${args.reports}/drill.md`, markdown(head, results))
-    if (args.json !== undefined) fs.writeFileSync(args.json, `${JSON.stringify(results, null, 2)}\n`)
+    if (panels.length > 0)
+      fs.writeFileSync(`${args.reports}/drill-${fault.name}.svg`, timeline(fault.name, fault.about, panels))
   }
   for (const fault of chosen) {
     console.log(`${fault.name}: ${fault.about}`)
@@ -136,7 +148,7 @@ const program = Effect.gen(function* () {
     }
     show(fault, lines, panels)
   }
-  if (isChosen(overload)) {
+  if (isOverload) {
     console.log(`${overload.name}: ${overload.about}`)
     const each = yield* Effect.forEach(drilled, (subject) =>
       drillOverload(ground, subject, {
@@ -160,6 +172,20 @@ const program = Effect.gen(function* () {
     const { panel, result } = yield* drillTopology(fault, settings)
     show(fault, [result], [panel])
   }
+  for (const bound of chosenBounds) {
+    console.log(`${bound.name}: ${bound.about}`)
+    const result = yield* bound.measure({ cluster, random: generator(seed) })
+    show(bound, [result], [])
+  }
+  if (chosenFailures.length > 0) {
+    yield* drillFailures(isChosen, (scene, lines, result) =>
+      Effect.sync(() => {
+        console.log(`${scene.name}: ${scene.about}\n${lines.length === 0 ? result.note : describeLines(lines)}\n`)
+        results.push(result)
+        keep()
+      })
+    )
+  }
   const broken = results.filter((result) => result.subject === "sluice" && zeros.some((field) => result[field] !== 0))
   for (const result of broken) {
     const fields = zeros.filter((field) => result[field] !== 0).map((field) => `${field} ${result[field]}`)
@@ -175,9 +201,11 @@ const program = Effect.gen(function* () {
 if (args.help === true) console.log(usage)
 else if (args.list === true)
   console.log(
-    [...faults, overload, ...topologyFaults].map(({ about, name }) => `${name.padEnd(26)}${about}`).join("\n")
+    [...faults, overload, ...topologyFaults, ...bounds, ...failures]
+      .map(({ about, name }) => `${name.padEnd(26)}${about}`)
+      .join("\n")
   )
-else if (chosen.length + chosenClusters.length + Number(isChosen(overload)) === 0 || drilled.length === 0) {
+else if (chosenRows === 0 || drilled.length === 0) {
   console.error("no such fault or subject; --list names the faults")
   process.exitCode = 1
 } else runMain(Effect.scoped(program))

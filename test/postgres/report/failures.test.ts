@@ -3,7 +3,7 @@ import { assert } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { setup } from "../../support/failures/ground.ts"
-import { crash, scenes } from "../../support/failures/scenes.ts"
+import { ownScenes, scenes } from "../../support/failures/scenes.ts"
 import type { Line } from "../../support/failures/observe.ts"
 import { ownCluster, postgres } from "../../support/postgres.ts"
 import { layerFleet } from "./support.ts"
@@ -18,6 +18,8 @@ postgres(Layer.provideMerge(Layer.effectDiscard(setup), layerFleet()))("what Pos
   }
 })
 
-postgres(ownCluster())("crash recovery", (it) => {
-  it.effect(crash.about, () => Effect.map(crash.run, check))
+postgres(ownCluster())("what happens to the server itself", (it) => {
+  for (const scene of ownScenes) {
+    it.effect(`${scene.name}: ${scene.about}`, () => Effect.scoped(Effect.map(scene.run, check)))
+  }
 })

@@ -100,18 +100,22 @@ export const lostIdempotent = Effect.gen(function* () {
   }).pipe(Effect.provide(live, { local: true }))
 })
 
-/** Really full where a small file system can be mounted; else it is among the raised codes. */
+/**
+ * Really full, where a small file system can be mounted. For a cluster of one's own without replicas: a replica on the
+ * same machine would have its tablespace in the same place.
+ */
 export const diskFull = Effect.gen(function* () {
-  const { name, query } = yield* TestDatabase
-  const [setting] = yield* query("show data_directory")
-  const disk = yield* smallDisk(String(setting?.["data_directory"]))
+  const { primary: server } = yield* PgCluster.PgCluster
+  const disk = yield* smallDisk(server.dataDirectory)
   if (disk === undefined) return []
-  const run = (statements: ReadonlyArray<string>) => Effect.forEach(statements, (sql) => query(sql), { discard: true })
-  yield* run([`create tablespace ${name} location '${disk.space}'`])
+  const run = (...statements: ReadonlyArray<string>) =>
+    Effect.forEach(statements, (sql) => server.query(sql), { discard: true })
+  yield* run(`create tablespace small location '${disk.space}'`)
   yield* Effect.addFinalizer(() =>
-    Effect.ignore(run(["drop table if exists bulky", `drop tablespace if exists ${name}`]))
+    // A recovery must not look for a tablespace that is gone.
+    Effect.ignore(run("drop table if exists bulky", "drop tablespace if exists small", "checkpoint"))
   )
-  yield* run([`create table bulky (n int, pad text) tablespace ${name}`])
+  yield* run("create table bulky (n int, pad text) tablespace small")
   const bulky = Report.make("bulky", {
     database: primary,
     params: {},
@@ -123,23 +127,25 @@ export const diskFull = Effect.gen(function* () {
     writes: "idempotent",
     retry
   })
-  yield* disk.fill
-  const full = yield* observe(bulky.runWithInfo({}))
-  yield* disk.empty
-  const after = yield* observe(bulky.runWithInfo({}))
-  const lines: ReadonlyArray<Line> = [
-    {
-      case: "told, and not repeated where the disk is full",
-      expected: { class: "DiskOrIo", attempts: 1, result: "QueryFailed 53100" },
-      seen: seen(full)
-    },
-    {
-      case: "over as soon as there is room",
-      expected: { class: "none", attempts: 1, result: '[{"n":100}]' },
-      seen: seen(after)
-    }
-  ]
-  return lines
+  return yield* Effect.gen(function* () {
+    yield* disk.fill
+    const full = yield* observe(bulky.runWithInfo({}))
+    yield* disk.empty
+    const after = yield* observe(bulky.runWithInfo({}))
+    const lines: ReadonlyArray<Line> = [
+      {
+        case: "told, and not repeated where the disk is full",
+        expected: { class: "DiskOrIo", attempts: 1, result: "QueryFailed 53100" },
+        seen: seen(full)
+      },
+      {
+        case: "over as soon as there is room",
+        expected: { class: "none", attempts: 1, result: '[{"n":100}]' },
+        seen: seen(after)
+      }
+    ]
+    return lines
+  }).pipe(Effect.provide(Layer.fresh(Fleet.layerRole("primary", at(server.url))), { local: true }))
 })
 
 /** For a cluster of one's own: every session of it is ended. */

@@ -33,11 +33,6 @@ export const scenes: ReadonlyArray<FailureScene<Ground>> = [
   },
   { name: "admin-shutdown", about: "pg_terminate_backend in the middle of a statement", run: Statements.adminShutdown },
   { name: "read-only", about: "a write on a standby", run: Statements.readOnly },
-  {
-    name: "disk-full",
-    about: "a tablespace on a tmpfs of 16 MB, full (where nothing can be mounted: see raised)",
-    run: Answers.diskFull
-  },
   { name: "raised", about: "codes raised by a function", run: Statements.raised },
   { name: "lost-answer-once", about: "the answer of an INSERT declared once is lost", run: Answers.lostOnce },
   {
@@ -52,9 +47,16 @@ export const scenes: ReadonlyArray<FailureScene<Ground>> = [
   }
 ]
 
-/** On a cluster of its own. */
-export const crash: FailureScene<PgCluster.PgCluster> = {
-  name: "crash-recovery",
-  about: "a backend is killed with -9: the server ends every session and recovers",
-  run: Answers.crash
-}
+/** On a cluster of their own: it is left as it was, but not always at work. */
+export const ownScenes: ReadonlyArray<FailureScene<PgCluster.PgCluster | Scope.Scope>> = [
+  {
+    name: "disk-full",
+    about: "a tablespace on a tmpfs of 16 MB, full (no lines where nothing can be mounted: raised has the code)",
+    run: Answers.diskFull
+  },
+  {
+    name: "crash-recovery",
+    about: "a backend is killed with -9: the server ends every session and recovers",
+    run: Answers.crash
+  }
+]
