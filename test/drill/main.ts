@@ -15,7 +15,9 @@ import { bounds } from "./bounds.ts"
 import { describeLines, drillFailures, failures } from "./failures.ts"
 import { drillTopology, topologyFaults } from "./faults-topology.ts"
 import { faults } from "./faults.ts"
+import type { Line } from "../support/failures/observe.ts"
 import { type DrillResult, zeros } from "./harness.ts"
+import { cells, markdown, readme, titles } from "./markdown.ts"
 import { drillOverload, overload } from "./overload.ts"
 import { drill, prepare } from "./run.ts"
 import { generator } from "./seeded.ts"
@@ -40,13 +42,14 @@ const usage = `npm run drill -- [options]
   --subject NAME   sluice, driver or pg; may be given more than once; default all
   --json FILE      the results as an array
   --seed N         repeats the load of a run
-  --reports DIR    where drill.md and a picture per fault go, default reports
+  --reports DIR    where drill.md, drill-readme.md (the block in README) and a picture per fault go, default reports
 Exits with 1 when Sluice is not zero in: ${zeros.join(", ")}.`
 
 const isChosen = ({ name }: { readonly name: string }) =>
   args.only === undefined || args.only.some((only) => name.startsWith(only))
 const chosen = faults.filter(isChosen)
 const drilled = subjects.filter(({ name }) => args.subject === undefined || args.subject.includes(name))
+const all = [...faults, overload, ...topologyFaults, ...bounds, ...failures]
 const isSluice = drilled.some(({ name }) => name === "sluice")
 // Only Sluice takes a list of servers.
 const chosenClusters = isSluice ? topologyFaults.filter(isChosen) : []
@@ -56,47 +59,6 @@ const isOverload = isChosen(overload)
 const chosenRows =
   chosen.length + chosenClusters.length + chosenBounds.length + chosenFailures.length + Number(isOverload)
 const seed = args.seed === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(args.seed)
-
-const columns = [
-  "calls",
-  "succeeded",
-  "failedAsDeclared",
-  "failedOtherwise",
-  "late",
-  "lost",
-  "doubled",
-  "wrong",
-  "leaked",
-  "recoveryMs"
-] as const
-const titles = ["calls", "ok", "declared", "otherwise", "late", "lost", "doubled", "wrong", "leaked", "recovery"]
-
-const cells = (result: DrillResult): ReadonlyArray<string> =>
-  columns.map((column) => {
-    const value = result[column]
-    return column === "recoveryMs" ? (value === null ? "never" : `${value} ms`) : String(value)
-  })
-
-const markdown = (head: string, results: ReadonlyArray<DrillResult>): string => {
-  const line = (each: ReadonlyArray<string>) => `| ${each.join(" | ")} |`
-  return [
-    "# Drill",
-    "",
-    ...head.split("\n").map((each) => `${each}  `),
-    "",
-    line(["fault", "subject", ...titles, "note"]),
-    line(["---", "---", ...titles.map(() => "---:"), "---"]),
-    ...results.map((result) =>
-      line([
-        `[${result.fault}](drill-${result.fault}.svg)`,
-        result.subject,
-        ...cells(result),
-        (result.note ?? "").replace(/\|/g, "\\|").replace(/\n/g, " ")
-      ])
-    ),
-    ""
-  ].join("\n")
-}
 
 const program = Effect.gen(function* () {
   const cluster = yield* PgCluster.make({ auth: "scram-sha-256", settings: { max_connections: 100 } })
@@ -108,8 +70,11 @@ const program = Effect.gen(function* () {
   const ground = yield* prepare(cluster)
   const results: Array<DrillResult> = []
   fs.mkdirSync(args.reports, { recursive: true })
+  const abouts = new Map(all.map(({ about, name }) => [name, about]))
+  const seen = new Map<string, ReadonlyArray<Line>>()
   const keep = () => {
     fs.writeFileSync(`${args.reports}/drill.md`, markdown(head, results))
+    fs.writeFileSync(`${args.reports}/drill-readme.md`, readme({ head, abouts, failures: seen }, results))
     if (args.json !== undefined) fs.writeFileSync(args.json, `${JSON.stringify(results, null, 2)}\n`)
   }
   const show = (
@@ -146,7 +111,7 @@ const program = Effect.gen(function* () {
       panels.push(panel)
       lines.push(result)
     }
-    show(fault, lines, panels)
+    if (lines.length > 0) show(fault, lines, panels)
   }
   if (isOverload) {
     console.log(`${overload.name}: ${overload.about}`)
@@ -182,6 +147,7 @@ const program = Effect.gen(function* () {
       Effect.sync(() => {
         console.log(`${scene.name}: ${scene.about}\n${lines.length === 0 ? result.note : describeLines(lines)}\n`)
         results.push(result)
+        seen.set(scene.name, lines)
         keep()
       })
     )
@@ -199,12 +165,7 @@ const program = Effect.gen(function* () {
 })
 
 if (args.help === true) console.log(usage)
-else if (args.list === true)
-  console.log(
-    [...faults, overload, ...topologyFaults, ...bounds, ...failures]
-      .map(({ about, name }) => `${name.padEnd(26)}${about}`)
-      .join("\n")
-  )
+else if (args.list === true) console.log(all.map(({ about, name }) => `${name.padEnd(31)}${about}`).join("\n"))
 else if (chosenRows === 0 || drilled.length === 0) {
   console.error("no such fault or subject; --list names the faults")
   process.exitCode = 1
