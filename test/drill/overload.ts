@@ -22,8 +22,8 @@ export const overload = {
     "for 5 s ten times as many calls as can be served; goodput by priority: 5 % interactive, 35 % report, 60 % batch"
 }
 
-const pool = 4
-/** A statement takes 20 ms: what four sessions can do in a second. */
+const pool = 2
+/** A statement takes 20 ms: what two sessions can do in a second. Few, so that this process is not what is overloaded. */
 const capacity = pool * 50
 const shares = [
   ["interactive", 0.05],
@@ -157,6 +157,7 @@ export const drillOverload = (ground: Ground, subject: Subject, settings: Settin
     const began = at()
     await flow(capacity * 10, 5_000, true)
     const healed = at()
+    const away = heart.between(began, healed) / (healed - began)
     await flow(capacity / 2, settings.after, false)
     await Promise.all(pending)
     heart.stop()
@@ -177,10 +178,12 @@ export const drillOverload = (ground: Ground, subject: Subject, settings: Settin
       `goodput: ${goodput.map(({ name, share }) => `${name} ${(share * 100).toFixed(0)} %`).join(", ")}`,
       `${Math.round(served / 5)} of ${capacity} a second served in time, half of them within ${Math.round(waits[Math.floor(waits.length / 2)] ?? 0)} ms`
     ]
+    // What this process did not get round to is not the fault of what it declares.
+    if (away >= 0.2) notes.push(`not judged: this process was away for ${Math.round(away * 100)} % of the time`)
     const nothing = { doubled: 0, lost: 0, wrong: 0 }
     const summary = summarize(subject.name, calls, nothing, held, { name: overload.name, began, healed }, notes)
     const interactive = goodput[0]!.share
-    const broken = subject.name === "sluice" && interactive < 0.9
+    const broken = subject.name === "sluice" && interactive < 0.9 && away < 0.2
     const result: DrillResult = broken
       ? { ...summary, wrong: summary.wrong + 1, note: `${summary.note}; not kept: 90 % of the interactive calls` }
       : summary
