@@ -37,7 +37,7 @@ export default defineConfig({
     projects: [
       project("unit", ["unit", "types"]),
       project("postgres", ["postgres"], servers),
-      project("drill", ["drill", "bench"], servers)
+      project("drill", ["drill", "soak", "bench"], servers)
     ],
     testTimeout: 120_000,
     hookTimeout: 120_000,

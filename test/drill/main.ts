@@ -11,9 +11,14 @@ import * as fs from "node:fs"
 import { parseArgs } from "node:util"
 import { describe, table } from "../support/machine.ts"
 import { runMain } from "../support/main.ts"
+import { bounds } from "./bounds.ts"
+import { describeLines, drillFailures, failures } from "./failures.ts"
 import { drillTopology, topologyFaults } from "./faults-topology.ts"
 import { faults } from "./faults.ts"
+import type { Line } from "../support/failures/observe.ts"
 import { type DrillResult, zeros } from "./harness.ts"
+import { cells, markdown, readme, titles } from "./markdown.ts"
+import { drillOverload, overload } from "./overload.ts"
 import { drill, prepare } from "./run.ts"
 import { generator } from "./seeded.ts"
 import { subjects } from "./subjects.ts"
@@ -37,57 +42,23 @@ const usage = `npm run drill -- [options]
   --subject NAME   sluice, driver or pg; may be given more than once; default all
   --json FILE      the results as an array
   --seed N         repeats the load of a run
-  --reports DIR    where drill.md and a picture per fault go, default reports
+  --reports DIR    where drill.md, drill-readme.md (the block in README) and a picture per fault go, default reports
 Exits with 1 when Sluice is not zero in: ${zeros.join(", ")}.`
 
 const isChosen = ({ name }: { readonly name: string }) =>
   args.only === undefined || args.only.some((only) => name.startsWith(only))
 const chosen = faults.filter(isChosen)
 const drilled = subjects.filter(({ name }) => args.subject === undefined || args.subject.includes(name))
+const all = [...faults, overload, ...topologyFaults, ...bounds, ...failures]
+const isSluice = drilled.some(({ name }) => name === "sluice")
 // Only Sluice takes a list of servers.
-const chosenClusters = drilled.some(({ name }) => name === "sluice") ? topologyFaults.filter(isChosen) : []
+const chosenClusters = isSluice ? topologyFaults.filter(isChosen) : []
+const chosenBounds = isSluice ? bounds.filter(isChosen) : []
+const chosenFailures = isSluice ? failures.filter(isChosen) : []
+const isOverload = isChosen(overload)
+const chosenRows =
+  chosen.length + chosenClusters.length + chosenBounds.length + chosenFailures.length + Number(isOverload)
 const seed = args.seed === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(args.seed)
-
-const columns = [
-  "calls",
-  "succeeded",
-  "failedAsDeclared",
-  "failedOtherwise",
-  "late",
-  "lost",
-  "doubled",
-  "wrong",
-  "leaked",
-  "recoveryMs"
-] as const
-const titles = ["calls", "ok", "declared", "otherwise", "late", "lost", "doubled", "wrong", "leaked", "recovery"]
-
-const cells = (result: DrillResult): ReadonlyArray<string> =>
-  columns.map((column) => {
-    const value = result[column]
-    return column === "recoveryMs" ? (value === null ? "never" : `${value} ms`) : String(value)
-  })
-
-const markdown = (head: string, results: ReadonlyArray<DrillResult>): string => {
-  const line = (each: ReadonlyArray<string>) => `| ${each.join(" | ")} |`
-  return [
-    "# Drill",
-    "",
-    ...head.split("\n").map((each) => `${each}  `),
-    "",
-    line(["fault", "subject", ...titles, "note"]),
-    line(["---", "---", ...titles.map(() => "---:"), "---"]),
-    ...results.map((result) =>
-      line([
-        `[${result.fault}](drill-${result.fault}.svg)`,
-        result.subject,
-        ...cells(result),
-        (result.note ?? "").replace(/\|/g, "\\|").replace(/\n/g, " ")
-      ])
-    ),
-    ""
-  ].join("\n")
-}
 
 const program = Effect.gen(function* () {
   const cluster = yield* PgCluster.make({ auth: "scram-sha-256", settings: { max_connections: 100 } })
@@ -99,18 +70,25 @@ const program = Effect.gen(function* () {
   const ground = yield* prepare(cluster)
   const results: Array<DrillResult> = []
   fs.mkdirSync(args.reports, { recursive: true })
+  const abouts = new Map(all.map(({ about, name }) => [name, about]))
+  const seen = new Map<string, ReadonlyArray<Line>>()
+  const keep = () => {
+    fs.writeFileSync(`${args.reports}/drill.md`, markdown(head, results))
+    fs.writeFileSync(`${args.reports}/drill-readme.md`, readme({ head, abouts, failures: seen }, results))
+    if (args.json !== undefined) fs.writeFileSync(args.json, `${JSON.stringify(results, null, 2)}\n`)
+  }
   const show = (
     fault: { readonly name: string; readonly about: string },
     lines: ReadonlyArray<DrillResult>,
     panels: ReadonlyArray<Panel>
   ) => {
     results.push(...lines)
+    keep()
     console.log(table([["", ...titles], ...lines.map((result) => [result.subject, ...cells(result)])]))
     for (const { note, subject } of lines) if (note !== undefined) console.log(`${subject}: ${note}`)
     console.log("")
-    fs.writeFileSync(`${args.reports}/drill-${fault.name}.svg`, timeline(fault.name, fault.about, panels))
-    fs.writeFileSync(`${args.reports}/drill.md`, markdown(head, results))
-    if (args.json !== undefined) fs.writeFileSync(args.json, `${JSON.stringify(results, null, 2)}\n`)
+    if (panels.length > 0)
+      fs.writeFileSync(`${args.reports}/drill-${fault.name}.svg`, timeline(fault.name, fault.about, panels))
   }
   for (const fault of chosen) {
     console.log(`${fault.name}: ${fault.about}`)
@@ -133,13 +111,46 @@ const program = Effect.gen(function* () {
       panels.push(panel)
       lines.push(result)
     }
-    show(fault, lines, panels)
+    if (lines.length > 0) show(fault, lines, panels)
+  }
+  if (isOverload) {
+    console.log(`${overload.name}: ${overload.about}`)
+    const each = yield* Effect.forEach(drilled, (subject) =>
+      drillOverload(ground, subject, {
+        workers: 0,
+        pool: 4,
+        deadline: 1_500,
+        before: 1_000,
+        after: 4_000,
+        random: generator(seed)
+      })
+    )
+    show(
+      overload,
+      each.map(({ result }) => result),
+      each.map(({ panel }) => panel)
+    )
   }
   for (const fault of chosenClusters) {
     console.log(`${fault.name}: ${fault.about}`)
     const settings = { workers: 40, pool: 20, deadline: 1_500, before: 1_500, after: 4_000, random: generator(seed) }
     const { panel, result } = yield* drillTopology(fault, settings)
     show(fault, [result], [panel])
+  }
+  for (const bound of chosenBounds) {
+    console.log(`${bound.name}: ${bound.about}`)
+    const result = yield* bound.measure({ cluster, random: generator(seed) })
+    show(bound, [result], [])
+  }
+  if (chosenFailures.length > 0) {
+    yield* drillFailures(isChosen, (scene, lines, result) =>
+      Effect.sync(() => {
+        console.log(`${scene.name}: ${scene.about}\n${lines.length === 0 ? result.note : describeLines(lines)}\n`)
+        results.push(result)
+        seen.set(scene.name, lines)
+        keep()
+      })
+    )
   }
   const broken = results.filter((result) => result.subject === "sluice" && zeros.some((field) => result[field] !== 0))
   for (const result of broken) {
@@ -154,9 +165,8 @@ const program = Effect.gen(function* () {
 })
 
 if (args.help === true) console.log(usage)
-else if (args.list === true)
-  console.log([...faults, ...topologyFaults].map(({ about, name }) => `${name.padEnd(26)}${about}`).join("\n"))
-else if (chosen.length + chosenClusters.length === 0 || drilled.length === 0) {
+else if (args.list === true) console.log(all.map(({ about, name }) => `${name.padEnd(31)}${about}`).join("\n"))
+else if (chosenRows === 0 || drilled.length === 0) {
   console.error("no such fault or subject; --list names the faults")
   process.exitCode = 1
 } else runMain(Effect.scoped(program))

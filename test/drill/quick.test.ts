@@ -7,7 +7,13 @@ import { zeros } from "./harness.ts"
 import { prepare, drill } from "./run.ts"
 import { sluice } from "./subjects.ts"
 
-const quick = ["session-killed-busy", "backend-killed", "network-half-open-busy", "network-answers-lost"]
+const quick = [
+  "session-killed-busy",
+  "session-killed-in-commit",
+  "backend-killed",
+  "network-half-open-busy",
+  "network-answers-lost"
+]
 
 layer(PgCluster.layer({ auth: "scram-sha-256" }), { excludeTestServices: true })("a quick drill", (it) => {
   it.effect(

@@ -178,9 +178,7 @@ export const driver: Subject = {
           )
           .then((exit) => answer(exit, declared)),
       transfer: (token) =>
-        runtime
-          .runPromiseExit(Effect.timeout(transfer(sql, token), deadline))
-          .then((exit) => answer(exit, declared)),
+        runtime.runPromiseExit(Effect.timeout(transfer(sql, token), deadline)).then((exit) => answer(exit, declared)),
       held: async () => 0,
       close: () => runtime.dispose()
     }
@@ -206,18 +204,19 @@ export const pgPool: Subject = {
       pool
         .query<Record<string, string>>({ ...(target.pooler ? {} : { name: column }), text, values: [value] })
         .then(({ rows }): Answer => ({ kind: "ok", value: rows[0]?.[column] ?? "nothing" }), failed)
+    const unheard = () => {}
     /** As its documentation writes it. */
     const transaction = async (token: string): Promise<Answer> => {
       const client = await pool.connect()
       // While it is lent, nobody else hears its errors.
-      client.on("error", () => {})
+      client.on("error", unheard)
       try {
         await client.query("begin")
         await client.query("insert into ledger (token, part) values ($1, 1)", [token])
         await new Promise((resolve) => setTimeout(resolve, 10))
         await client.query("insert into ledger (token, part) values ($1, 2)", [token])
         await client.query("commit")
-        client.release()
+        client.off("error", unheard).release()
         return { kind: "ok", value: token }
       } catch (error) {
         client.release(true)

@@ -1,35 +1,17 @@
 /** A database with two roles on the run's servers, and what several files ask of errors. */
 import { assert } from "@effect/vitest"
-import { Database } from "@sluice/sdk"
+import type { Database } from "@sluice/sdk"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Redacted from "effect/Redacted"
 import { inspect } from "node:util"
-import { layerDatabase, TestDatabase } from "../../support/postgres.ts"
+import { layerRoles } from "../../support/fleetRoles.ts"
+import { layerDatabase } from "../../support/postgres.ts"
 
-export class Fleet extends Database.Service<Fleet>()("fleet", { roles: ["primary", "replica"] }) {}
-
-export const primary = Fleet.role("primary")
-export const replica = Fleet.role("replica")
-
-/** The options of a role on a server: a small pool, no TLS. */
-export const at = (url: string, options: Database.RoleOptions = {}): Database.RoleOptions => ({
-  url: Redacted.make(url),
-  sslmode: "disable",
-  minConnections: 0,
-  maxConnections: 4,
-  connectionTimeout: "10 seconds",
-  ...options
-})
+export { at, Fleet, primary, replica } from "../../support/fleetRoles.ts"
 
 /** Both roles in a database of one's own, on the primary and on its replica. */
-export const layerFleet = (options: Database.RoleOptions = {}) =>
-  Layer.unwrap(
-    Effect.map(TestDatabase, ({ replicaUrl, url }) =>
-      Fleet.layer({ primary: at(url, options), replica: at(replicaUrl, options) })
-    )
-  ).pipe(Layer.provideMerge(layerDatabase))
+export const layerFleet = (options: Database.RoleOptions = {}) => Layer.provideMerge(layerRoles(options), layerDatabase)
 
 /** The error that an effect fails with. Success, interruption and defects fail the test with what they were. */
 export const errorOf = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<E, never, R> =>

@@ -220,6 +220,10 @@ describe("FaultProxy", () => {
       yield* pause
       assert.strictEqual(yield* mine.state, "open")
       assert.strictEqual(yield* mine.received, "")
+      assert.strictEqual((yield* proxy.counters).open, 1)
+      // The client gives up: nobody is there to take leave of, and it holds nothing any more.
+      mine.socket.destroy()
+      yield* expectEventually(proxy.counters, ({ open }) => open === 0)
     })
   )
 

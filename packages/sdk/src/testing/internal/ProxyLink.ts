@@ -153,7 +153,8 @@ export class Link {
   }
 
   get clientOpen(): boolean {
-    return !this.client.destroyed
+    // A client that leaves a vanished server is never answered, so that its end of the connection does not close.
+    return !this.client.destroyed && !(this.gone === "server" && this.client.readableEnded)
   }
 
   connect(target: { readonly host: string; readonly port: number }): void {
