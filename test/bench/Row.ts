@@ -110,7 +110,17 @@ export const median = (values: ReadonlyArray<number>) => {
 const round = (value: number) => Number(value.toPrecision(4))
 
 v8.setFlagsFromString("--expose-gc")
-const collectGarbage = vm.runInNewContext("gc") as () => void
+/** A full collection, now. */
+export const collectGarbage = vm.runInNewContext("gc") as () => void
+
+export interface Settings {
+  /** Rounds of a row that does not say, and the most that any row has. */
+  readonly rounds: number
+  readonly most?: number | undefined
+  readonly millis: number
+  /** Told who could not be measured, and why. */
+  readonly leftOut: (line: string) => void
+}
 
 interface Runner {
   readonly entrant: Entrant
@@ -118,11 +128,7 @@ interface Runner {
   readonly values: Array<number>
 }
 
-const run = async (
-  row: Row,
-  group: Group,
-  settings: { readonly rounds: number; readonly millis: number; readonly leftOut: (line: string) => void }
-): Promise<ReadonlyArray<Runner>> => {
+const run = async (row: Row, group: Group, settings: Settings): Promise<ReadonlyArray<Runner>> => {
   const open: Array<Runner> = []
   const leaveOut = (subject: string, error: unknown) =>
     settings.leftOut(`${row.name}: ${subject} left out: ${String(error)}`)
@@ -134,7 +140,7 @@ const run = async (
         leaveOut(entrant.subject, error)
       }
     }
-    const rounds = row.rounds ?? settings.rounds
+    const rounds = Math.min(row.rounds ?? settings.rounds, settings.most ?? Infinity)
     const gone = new Set<Runner>()
     for (let at = row.warmUp === false ? 0 : -1; at < rounds; at++) {
       for (let turn = 0; turn < open.length; turn++) {
@@ -157,11 +163,7 @@ const run = async (
 }
 
 /** Runs one group and gives a result per contender. */
-export const measure = async (
-  row: Row,
-  group: Group,
-  settings: { readonly rounds: number; readonly millis: number; readonly leftOut: (line: string) => void }
-): Promise<ReadonlyArray<Measured>> => {
+export const measure = async (row: Row, group: Group, settings: Settings): Promise<ReadonlyArray<Measured>> => {
   const runners = await run(row, group, settings)
   const ratios = (mine: Runner, theirs: Runner) =>
     mine.values.map((value, index) => better(row.unit, value, theirs.values[index]!)).filter(Number.isFinite)

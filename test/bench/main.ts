@@ -53,7 +53,7 @@ const whole = (name: "rounds" | "millis" | "scale"): number => {
 }
 
 const quick = args.quick === true
-const settings = { rounds: quick ? 2 : whole("rounds"), millis: quick ? 50 : whole("millis") }
+const settings = quick ? { rounds: 2, most: 2, millis: 50 } : { rounds: whole("rounds"), millis: whole("millis") }
 const scale = quick ? 50_000 : whole("scale")
 
 const chosen = rows.filter((row) => args.only === undefined || args.only.some((name) => row.name.startsWith(name)))

@@ -1,27 +1,17 @@
 /** What it costs to check rows against their schema. */
-import { Database, Report } from "@sluice/sdk"
 import * as PgClient from "@effect/sql-pg/PgClient"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Redacted from "effect/Redacted"
-import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as pg from "pg"
 import { z } from "zod"
 import type { Entrant, Row } from "../Row.ts"
+import { Bench, decodeWide, layerOfWide, wideReport } from "../subjects/wide.ts"
 import { nowhere } from "../subjects/nowhere.ts"
 import { wide } from "../Subject.ts"
 
-const row = {
-  id: Schema.Int,
-  depot: Schema.Int,
-  speed: Schema.Finite,
-  heading: Schema.Finite,
-  name: Schema.String,
-  at: Schema.Date
-}
-const decodeAll = Schema.decodeUnknownSync(Schema.Array(Schema.Struct(row)))
 const zodRow = z.object({
   id: z.number().int(),
   depot: z.number().int(),
@@ -61,17 +51,6 @@ const entrant = (
   open: async () => ({ subject, round: perRow(count, run), close })
 })
 
-class Bench extends Database.Service<Bench>()("bench", { roles: ["main"] }) {}
-
-const rowsOf = (count: number) =>
-  Report.make("wide", {
-    database: Bench.role("main"),
-    params: {},
-    row,
-    query: (sql) => sql.unsafe(wide(String(count))),
-    deadline: "30 seconds"
-  })
-
 const made = (count: number): ReadonlyArray<Wide> =>
   Array.from({ length: count }, (_, n) => ({
     id: n + 1,
@@ -92,13 +71,13 @@ export const decode: Row = {
     const count = quick ? 100 : 10_000
     const given = made(count)
     const runtime = ManagedRuntime.make(Layer.succeed(Bench.role("main"), nowhere(given) as never))
-    const report = rowsOf(count)
+    const report = wideReport(count)
     const close = () => runtime.dispose()
     return [
       {
         contenders: [
           entrant("sluice", "sluice", count, () => runtime.runPromise(report.run({})), close),
-          entrant("schema by hand", "sluice", count, async () => decodeAll(given)),
+          entrant("schema by hand", "sluice", count, async () => decodeWide(given)),
           entrant("zod by hand", "sluice", count, async () => zodAll.parse(given)),
           entrant("none", "sluice", count, async () => given)
         ]
@@ -116,11 +95,11 @@ export const decodeQuery: Row = {
   groups: ({ quick, url }) => {
     const count = quick ? 100 : 10_000
     const text = wide(String(count))
-    const layer = Bench.layer({ main: { url: Redacted.make(url) } })
+    const layer = layerOfWide(url)
     const runtime = ManagedRuntime.make(Layer.provideMerge(Bench.layerSqlClient("main"), layer))
     const driver = ManagedRuntime.make(PgClient.layer({ url: Redacted.make(url) }))
     const pool = new pg.Pool({ connectionString: url })
-    const report = rowsOf(count)
+    const report = wideReport(count)
     const unchecked = Effect.flatMap(SqlClient.SqlClient, (sql) => sql.unsafe<Wide>(text))
     const ofPg = async () => (await pool.query<Wide>({ name: "wide", text })).rows
     return [
@@ -139,7 +118,7 @@ export const decodeQuery: Row = {
             "driver + schema",
             "sluice",
             count,
-            async () => decodeAll(await driver.runPromise(unchecked)),
+            async () => decodeWide(await driver.runPromise(unchecked)),
             () => driver.dispose()
           ),
           entrant("pg", "sluice sql", count, ofPg),
@@ -147,7 +126,7 @@ export const decodeQuery: Row = {
             "pg + schema",
             "sluice",
             count,
-            async () => decodeAll(await ofPg()),
+            async () => decodeWide(await ofPg()),
             () => pool.end()
           )
         ]

@@ -1,7 +1,7 @@
 /** A restart that nobody announced: how long until calls succeed, and until the pool is whole again. */
 import * as Effect from "effect/Effect"
 import * as pg from "pg"
-import { type Context, figures } from "../Row.ts"
+import { type Context, figures, isSluice } from "../Row.ts"
 import type { Querying, Subject } from "../Subject.ts"
 import { driver, sluice } from "../subjects/effects.ts"
 import { pgPool } from "../subjects/pg.ts"
@@ -79,6 +79,9 @@ const restarted =
     const { primary } = await serverOf(context)
     const querying = await subject.open({ url: primary.url, pool })
     const { stop, successes } = load(querying)
+    const unhandled: Array<string> = []
+    const note = (error: unknown) => unhandled.push(String(error))
+    process.on("unhandledRejection", note)
     let client: pg.Client | undefined
     const sessions = async () => {
       const text =
@@ -100,17 +103,23 @@ const restarted =
         successes.find(({ began }) => began > stopped)
       )
       await started
+      if (unhandled.length > 0 && isSluice(subject.name)) throw new Error(`unhandled: ${unhandled[0]}`)
       // The server is looked at every 5 ms: a subject may be back before it was seen.
       return { first: Math.max(1, first.ended - ready), full: Math.max(1, full - ready) }
     } finally {
       await client?.end().catch(() => {})
       await stop()
       await querying.close()
+      process.off("unhandledRejection", note)
+      if (unhandled.length > 0)
+        context.say(
+          `${subject.name}: a rejection that nobody can handle, which ends a process of Node: ${unhandled[0]}`
+        )
     }
   }
 
 export const recovery = figures({
-  rounds: 5,
+  rounds: 3,
   warmUp: false,
   subjects: [sluice, driver, pgPool, postgresJs].map((subject) => ({
     subject: subject.name,
