@@ -64,9 +64,9 @@ export interface Row {
   readonly name: string
   /** What is measured, in a line. */
   readonly about: string
+  /** The same in fewer words, for README. */
+  readonly brief?: string | undefined
   readonly unit: Unit
-  /** What an operation is, where "op" does not say it: "rows". */
-  readonly counts?: string | undefined
   /** Rounds that count, when not the default. */
   readonly rounds?: number | undefined
   /** One round before those that count. Default true. */
@@ -118,6 +118,8 @@ export interface Settings {
   readonly rounds: number
   readonly most?: number | undefined
   readonly millis: number
+  /** Collects the garbage before each turn. Default true. */
+  readonly collect?: boolean | undefined
   /** Told who could not be measured, and why. */
   readonly leftOut: (line: string) => void
 }
@@ -147,7 +149,7 @@ const run = async (row: Row, group: Group, settings: Settings): Promise<Readonly
         const runner = open[(turn + Math.max(0, at)) % open.length]!
         if (gone.has(runner)) continue
         try {
-          collectGarbage()
+          if (settings.collect !== false) collectGarbage()
           const value = await runner.contender.round(at < 0 ? settings.millis / 2 : settings.millis)
           if (at >= 0) runner.values.push(value)
         } catch (error) {
@@ -222,7 +224,7 @@ export const figures = <Name extends string>(options: {
     readonly beside?: string | undefined
     readonly run: (context: Context) => Promise<Readonly<Record<Name, number>>>
   }>
-  readonly rows: ReadonlyArray<Pick<Row, "name" | "about" | "unit" | "counts" | "note"> & { readonly figure: Name }>
+  readonly rows: ReadonlyArray<Pick<Row, "name" | "about" | "brief" | "unit" | "note"> & { readonly figure: Name }>
 }): ReadonlyArray<Row> => {
   const runs = new WeakMap<Context, Map<string, Promise<Readonly<Record<Name, number>>>>>()
   const once = (context: Context, key: string, make: () => Promise<Readonly<Record<Name, number>>>) => {

@@ -58,13 +58,14 @@ interface Card {
   readonly draw: (x: number, y: number) => string
 }
 
-const cardOf = (row: Row, measured: ReadonlyArray<Measured>, title: string, about: string): Card => {
-  const head = wrap(about, 92)
+const cardOf = (row: Row, measured: ReadonlyArray<Measured>, title: string, about: ReadonlyArray<string>): Card => {
+  const head = about.flatMap((each) => wrap(each, 96))
   const top = 34 + head.length * 15 + 12
-  const height = top + measured.length * card.step + card.padding - 4
+  const height = top + measured.length * card.step + card.padding - 8
   // A few that are far beyond the rest must not flatten it: they are cut, and say so.
   const sorted = measured.map(({ result }) => result.value).toSorted((a, b) => a - b)
-  const cap = Math.min(sorted.at(-1)!, 6 * sorted[sorted.length >> 1]!)
+  const limit = row.promised !== undefined && "atMost" in row.promised ? row.promised.atMost : undefined
+  const cap = Math.max(Math.min(sorted.at(-1)!, 6 * sorted[sorted.length >> 1]!), (limit ?? 0) * 1.25)
   const room = card.width - 2 * card.padding - card.labels - card.values
   const draw = (x: number, y: number) => {
     const zero = x + card.padding + card.labels
@@ -104,7 +105,10 @@ const cardOf = (row: Row, measured: ReadonlyArray<Measured>, title: string, abou
           ),
           text(zero + room + card.values, base, remark, `text-anchor="end" font-size="12" fill="${tint}"`)
         ]
-      })
+      }),
+      limit === undefined
+        ? ""
+        : `<path d="M${(zero + at(limit)).toFixed(1)} ${y + top - 4}v${measured.length * card.step}" stroke="${colors.broken}" stroke-width="1.5" stroke-dasharray="4 3"/>`
     ].join("\n")
   }
   return { height, draw }
@@ -116,15 +120,16 @@ const cardsOf = ({ measured, note, row }: Shown): ReadonlyArray<Card> => {
     const { fibers } = each.result
     groups.set(fibers, [...(groups.get(fibers) ?? []), each])
   }
-  const about = [row.promised === undefined ? row.about : `Promised: ${row.promised.text}. ${row.about}`, note]
-    .filter((part) => part !== undefined)
-    .join("; ")
+  const about = [
+    ...(row.promised === undefined ? [] : [`Promised: ${row.promised.text}.`]),
+    note === undefined ? row.about : `${row.about}; ${note}`
+  ]
   return [...groups].map(([fibers, each], index) => {
     const wide =
       fibers === undefined || groups.size === 1
         ? ""
         : `, ${fibers.toLocaleString("en")} fiber${fibers === 1 ? "" : "s"}`
-    return cardOf(row, each, `${row.name}${wide}`, index === 0 ? about : "the same")
+    return cardOf(row, each, `${row.name}${wide}`, index === 0 ? about : ["the same"])
   })
 }
 
@@ -140,7 +145,7 @@ export const chart = (head: string, shown: ReadonlyArray<Shown>): string => {
   })
   const total = Math.max(...heights)
   const explained =
-    "Bar: median of the rounds; line: lowest to highest. Beside each peer: how many times better the subject of Sluice is that does the same work."
+    "Bar: median of the rounds; line: lowest to highest; dashed: what was promised. Beside each peer: how many times better the subject of Sluice is that does the same work."
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${total}" width="${width}" height="${total}" font-family="'Inter', 'Segoe UI', 'DejaVu Sans', 'Helvetica', sans-serif">`,
     rect(0, 0, width, total, `fill="${colors.paper}"`),

@@ -33,7 +33,7 @@ const wide = ({ measured, row }: Shown): ReadonlyArray<string> => {
   const find = (subject: string, fibers: number) =>
     measured.find(({ result }) => result.subject === subject && result.fibers === fibers)
   return [
-    `\`${row.name}\`: ${row.about}.`,
+    `\`${row.name}\`: ${row.brief ?? row.about}.`,
     "",
     ...table(
       ["", "beside", ...widths.map((fibers) => `${fibers.toLocaleString("en")} fiber${fibers === 1 ? "" : "s"}`)],
@@ -54,7 +54,7 @@ const promised = (shown: ReadonlyArray<Shown>): ReadonlyArray<string> => {
     "What the document of the origin system promised, on this machine:",
     "",
     ...table(
-      ["promise", "row", "a report", "with all policies", "a lease", "note"],
+      ["promise", "measured", "a report", "with all policies", "a lease"],
       judged.map(({ measured, note, row }) => {
         const of = (subject: string) => {
           const each = measured.find(({ result }) => result.subject === subject)
@@ -63,11 +63,10 @@ const promised = (shown: ReadonlyArray<Shown>): ReadonlyArray<string> => {
         const missing = measured.length === 0 ? "NOT held: no answer" : ""
         return [
           row.promised!.text,
-          `\`${row.name}\``,
+          `${row.brief ?? row.about}${note === undefined ? "" : ` (${note})`}`,
           of("sluice") || missing,
           of("sluice full"),
-          of("sluice lease"),
-          note ?? ""
+          of("sluice lease")
         ]
       })
     ),
@@ -83,12 +82,12 @@ const others = (shown: ReadonlyArray<Shown>): ReadonlyArray<string> => {
     "",
     ...table(
       ["row", "Sluice", "beside it"],
-      shown.map(({ measured, note, row }) => {
+      shown.map(({ measured, row }) => {
         const own = measured.filter(({ result }) => isSluice(result.subject))
         const peers = measured.filter(({ result }) => !isSluice(result.subject))
         const named = (each: Measured) => `${each.result.subject.replace(/^sluice,? /, "")} ${cell(row, each)}`
         return [
-          `\`${row.name}\`: ${row.about}${note === undefined ? "" : ` (${note})`}`,
+          `\`${row.name}\`: ${row.brief ?? row.about}`,
           own
             .map((each) => (own.length === 1 && each.result.subject === "sluice" ? value(row, each) : named(each)))
             .join("; "),

@@ -40,9 +40,9 @@ export const readable = (unit: Unit, value: number, digits = 3): string => {
   }
 }
 
-export const times = (ratio: number): string => `${ratio >= 100 ? ratio.toFixed(0) : ratio.toPrecision(3)} x`
+export const times = (ratio: number): string =>
+  `${ratio >= 100 ? ratio.toFixed(0) : ratio < 0.1 ? ratio.toPrecision(2) : ratio.toPrecision(3)} x`
 
-/** Ten percent is more than this machine's noise between two medians; less than that is nobody's merit. */
 export const verdict = (ratio: number): string => (ratio >= 1 ? "held" : "NOT held")
 
 const limitOf = (promised: Promised) => ("atMost" in promised ? `at most ${promised.atMost} ms` : `${promised.times} x`)

@@ -65,8 +65,8 @@ export const decode: Row = {
   name: "decode",
   about:
     "checking rows of 6 columns without a server, per row: a whole report that is given its rows, Effect's Schema and zod by hand; `none` takes them as they are",
+  brief: "checking a row of 6 columns, without a server",
   unit: "ns/op",
-  counts: "rows",
   groups: ({ quick }) => {
     const count = quick ? 100 : 10_000
     const given = made(count)
@@ -90,8 +90,8 @@ export const decodeQuery: Row = {
   name: "decode-query",
   about:
     "a query of 10,000 rows of 6 columns, per row: a report, which checks them; Effect's clients and pg as they are, and checked by hand with Effect's Schema",
+  brief: "a row of 10,000, asked for, read and checked",
   unit: "ns/op",
-  counts: "rows",
   groups: ({ quick, url }) => {
     const count = quick ? 100 : 10_000
     const text = wide(String(count))

@@ -34,25 +34,29 @@ const rowsOf = (way: Way, how: string): ReadonlyArray<Row> =>
       {
         name: `large-${way}-rows`,
         about: `1 million rows of 6 columns ${how}, checked by a report and by hand (schema), or as the client gives them; a process per run: rows a second`,
+        brief: `1 million rows, ${way}ed`,
         unit: "op/s",
-        counts: "rows",
         figure: "rowsPerSecond"
       },
       {
         name: `large-${way}-memory`,
         about: "the same: peak resident memory (RSS) above what the process had before, at least 1 MB",
+        brief: "the same: peak resident memory",
         unit: "bytes",
         figure: "residentBytes"
       },
       {
         name: `large-${way}-heap`,
-        about: "the same: most heap and buffers in use (garbage included), sampled every 5 ms, above what was before, at least 1 MB",
+        about:
+          "the same: most heap and buffers in use (garbage included), sampled every 5 ms, above what was before, at least 1 MB",
+        brief: "the same: most heap in use",
         unit: "bytes",
         figure: "heapBytes"
       },
       {
         name: `large-${way}-stall`,
         about: "the same: longest stall of the event loop (monitorEventLoopDelay)",
+        brief: "the same: longest stall of the event loop",
         unit: "ms",
         figure: "stallMillis"
       }

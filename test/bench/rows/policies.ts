@@ -104,6 +104,7 @@ export const pipeline: Row = {
   name: "pipeline",
   about:
     "a whole report without a server (parameters, deadline, retry, breaker, bulkhead, attempt timeout, decode, metrics), beside the same five policies of cockatiel, with the same schemas by hand and without, and three of opossum (timeout, breaker, capacity), around nothing",
+  brief: "the whole way of a report around nothing, beside five policies of cockatiel and three of opossum",
   unit: "ns/op",
   groups: () => {
     const policy = cockatielAll()
@@ -133,6 +134,7 @@ export const pipeline: Row = {
 export const policies: Row = {
   name: "policies",
   about: "one policy around nothing, Sluice's and cockatiel's; `none` is the loop alone",
+  brief: "one policy around nothing",
   unit: "ns/op",
   groups: () => {
     const breaker = Breaker.make({ name: "bench" })

@@ -4,7 +4,6 @@ import { type Asked, entrants, millis, nanos, perSecond, type Querying, type Loa
 import {
   driver,
   driverLease,
-  driverShared,
   driverSharedLease,
   sluice,
   sluiceFull,
@@ -24,7 +23,9 @@ const raw = [sluiceLease, driverLease, pgPool]
 const built = [sluiceSql, driver, postgresJs, slonik, kysely]
 const checkedRows = [sluice, pgSchema, slonikZod]
 const everybody = [...checkedRows, sluiceFull, pgMatched, ...raw, ...built]
-const inTransactions = [...built, pgPool]
+const inTransactions = [...built, { ...pgPool, beside: sluiceSql.name }]
+
+const besideSharedLease = (subject: Subject): Subject => ({ ...subject, beside: sluiceSharedLease.name })
 
 const group = (url: string, fibers: number, subjects: ReadonlyArray<Subject>, asked: Asked) => ({
   fibers,
@@ -40,6 +41,7 @@ export const select: Row = {
   name: "select",
   about:
     "one row by primary key, pool of 10, exclusive leases (postgres pipelines by itself); each beside the subject of Sluice that does the same work",
+  brief: "one row by primary key, pool of 10; operations a second",
   unit: "op/s",
   groups: (context) =>
     widths(context, [1, 20, 100, 1_000]).map((fibers) => group(context.url, fibers, everybody, selects))
@@ -48,6 +50,7 @@ export const select: Row = {
 export const perQuery: Row = {
   name: "connection-per-query",
   about: "one row by primary key: a pool of 10 against a new connection for each query, at most 10 at a time",
+  brief: "one row by primary key, pool of 10, beside a connection per query; operations a second",
   unit: "op/s",
   groups: (context) =>
     widths(context, [1, 20]).map((fibers) =>
@@ -58,6 +61,7 @@ export const perQuery: Row = {
 export const transaction: Row = {
   name: "transaction",
   about: "begin, one row by primary key, commit; pool of 10; through Effect's SqlClient where it is Effect",
+  brief: "begin, one row by primary key, commit, 20 fibers; operations a second",
   unit: "op/s",
   groups: (context) => [
     group(context.url, 20, inTransactions, { what: (querying) => querying.transaction, value: perSecond })
@@ -67,21 +71,15 @@ export const transaction: Row = {
 export const shared: Row = {
   name: "shared",
   about:
-    "one row by primary key over sessions that fibers share (pipelining): Sluice's lane of 5 sessions, the driver's multiplex of up to 10; exclusive leases of pg beside them",
+    "one row by primary key over sessions that fibers share (pipelining): a report and a lease in a lane of 5 sessions, beside the multiplex of the driver (up to 10), postgres (10, pipelined by itself), and exclusive leases of pg",
+  brief: "one row by primary key over sessions that fibers share; operations a second",
   unit: "op/s",
   groups: (context) =>
     widths(context, [20, 100]).map((fibers) =>
       group(
         context.url,
         fibers,
-        [
-          sluiceSharedLease,
-          driverSharedLease,
-          sluiceShared,
-          driverShared,
-          { ...pgPool, beside: "sluice shared lease" },
-          postgresJs
-        ],
+        [sluiceShared, sluiceSharedLease, driverSharedLease, ...[pgPool, postgresJs].map(besideSharedLease)],
         selects
       )
     )
@@ -90,6 +88,7 @@ export const shared: Row = {
 export const acquire: Row = {
   name: "acquire",
   about: "a lease taken and given back while a session is idle, nothing done with it (slonik resets: a round trip)",
+  brief: "a lease taken and given back",
   unit: "ns/op",
   groups: (context) => [
     group(context.url, 1, [sluiceLease, driverLease, pgPool, ...built], {
@@ -102,6 +101,7 @@ export const acquire: Row = {
 export const five: Row = {
   name: "five-parallel",
   about: "five selects at once, awaited together",
+  brief: "five selects at once, awaited together",
   unit: "ms",
   groups: (context) => [
     group(context.url, 1, [...everybody, pgPerQuery], { what: (querying) => querying.five, value: millis })
@@ -134,6 +134,7 @@ const counting = (
 export const roundTrips: Row = {
   name: "round-trips",
   about: "round trips on the wire of one warm select, counted by a proxy",
+  brief: "round trips of a warm select",
   unit: "round trips",
   rounds: 1,
   groups: (context) => [{ contenders: counting(context, everybody, ({ select: load }) => load) }]
@@ -142,6 +143,7 @@ export const roundTrips: Row = {
 export const transactionRoundTrips: Row = {
   name: "transaction-round-trips",
   about: "round trips on the wire of a transaction with one statement, counted by a proxy",
+  brief: "round trips of a transaction with one statement",
   unit: "round trips",
   rounds: 1,
   groups: (context) => [{ contenders: counting(context, inTransactions, (querying) => querying.transaction) }]

@@ -23,6 +23,7 @@ const pool = 10
 export const single: Row = {
   name: "promise-single",
   about: "one query by primary key over a warm pool, one caller: the time of a query",
+  brief: "one select",
   unit: "ms",
   promised: { text: "a single pooled query in 0.21 ms", atMost: 0.21 },
   groups: ({ url }) => [
@@ -42,6 +43,7 @@ export const single: Row = {
 export const five: Row = {
   name: "promise-five",
   about: "five queries by primary key at once over a warm pool: until the last has its row",
+  brief: "five selects at once",
   unit: "ms",
   promised: { text: "5 parallel queries in 5 ms", atMost: 5 },
   groups: ({ url }) => [
@@ -61,6 +63,7 @@ export const five: Row = {
 export const throughput: Row = {
   name: "promise-throughput",
   about: "queries by primary key a second with 20 callers: a pool of 10 against a connection per query, 10 at a time",
+  brief: "20 callers",
   unit: "op/s",
   promised: { text: "5 times the throughput of a connection per query", times: 5, than: pgPerQuery.name },
   groups: ({ url }) => [
@@ -112,7 +115,9 @@ const overhead = (url: string, subject: Subject): Entrant => ({
 
 export const lessOverhead: Row = {
   name: "promise-overhead",
-  about: "time of a query beyond the same query on a connection of pg that is held, one caller (10 µs: as good as nothing)",
+  about:
+    "time of a query beyond the same query on a connection of pg that is held, one caller (10 µs: as good as nothing)",
+  brief: "beyond a held connection",
   unit: "ms",
   promised: { text: "90 % less overhead than a connection per query", times: 10, than: pgPerQuery.name },
   groups: ({ url }) => [
@@ -126,6 +131,11 @@ const period = (from: Date) => ({
 })
 
 const managers = 20
+
+const whichFleet = (context: Context) => {
+  const { days, vehicles } = simulated(context)
+  return `${vehicles} vehicles, ${days} ${days === 1 ? "day" : "days"} of positions`
+}
 
 /** The seven reports of a fleet, one after the other. Gives the number of rows. */
 const allReports = (from: Date, vehicle: string | null) => {
@@ -165,9 +175,10 @@ export const peak: Row = {
   name: "promise-peak",
   about:
     "20 managers at once, each of whom runs the seven reports of one of his vehicles for a day, one after the other (a pool of 20): the slowest manager's time for all seven",
+  brief: "seven reports of one vehicle and day each, all seven",
   unit: "ms",
   promised: { text: "20 managers at the 9 AM peak, each under 1 s", atMost: 1_000 },
-  note: (context) => `${simulated(context).vehicles} vehicles, ${simulated(context).days} days`,
+  note: whichFleet,
   groups: (context) => [
     {
       contenders: [
@@ -191,9 +202,10 @@ export const peakFleet: Row = {
   name: "promise-peak-fleet",
   about:
     "20 managers at once, each of whom asks for the stoppage of the whole fleet for a day (a pool of 20, no cache): the slowest answer",
+  brief: "stoppage of the whole fleet for a day, no cache",
   unit: "ms",
   promised: { text: "20 managers at the 9 AM peak, each under 1 s", atMost: 1_000 },
-  note: (context) => `${simulated(context).vehicles} vehicles, ${simulated(context).days} days`,
+  note: whichFleet,
   groups: (context) => [
     {
       contenders: [
@@ -241,6 +253,7 @@ const howMany = (context: Context) =>
 export const scaleTracking: Row = {
   name: "scale-tracking",
   about: "the report `latest-position`: where every vehicle of the fleet is and what it is doing, in --scale positions",
+  brief: "latest position of every vehicle",
   unit: "ms",
   promised: { text: "the vehicle-tracking query over 42 million positions in 620 ms", atMost: 620 },
   note: howMany,
@@ -250,6 +263,7 @@ export const scaleTracking: Row = {
 export const scaleStoppage: Row = {
   name: "scale-stoppage",
   about: "the report `stoppage`: every stop of every vehicle of the fleet in the last day, in --scale positions",
+  brief: "every stop of the last day",
   unit: "ms",
   rounds: 3,
   promised: { text: "the comprehensive stoppage report in 8 s (5 to 8 s)", atMost: 8_000 },

@@ -130,9 +130,16 @@ export const recovery = figures({
       name: "recovery-first",
       about:
         "the server is stopped `immediate` under 20 callers on a pool of 10 and started again: from the server's first accepted session to the first success (1 ms: at once; callers wait 10 ms after a failure)",
+      brief: "a restart, `immediate`: from the server's first session to the first success",
       unit: "ms",
       figure: "first"
     },
-    { name: "recovery-full", about: "the same: until the pool has its 10 sessions again", unit: "ms", figure: "full" }
+    {
+      name: "recovery-full",
+      about: "the same: until the pool has its 10 sessions again",
+      brief: "the same, to a whole pool",
+      unit: "ms",
+      figure: "full"
+    }
   ]
 })

@@ -22,6 +22,7 @@ export const coldStart: Row = {
   name: "cold-start",
   about:
     "a fresh process until its first row: start of Node, import, pool or layer, connect, one row by key; `node alone` does nothing",
+  brief: "a fresh process until its first row",
   groups: (context) => [
     {
       contenders: [
@@ -44,6 +45,7 @@ export const importTime: Row = {
   name: "import",
   about:
     "importing the client in a fresh process, everything that it imports included: `@sluice/sdk` with all its modules, its two modules for reports alone, the driver of Effect, and the others",
+  brief: "importing the client in a fresh process",
   groups: (context) => [
     {
       contenders: [
@@ -93,9 +95,10 @@ export const bundleSize: ReadonlyArray<Row> = figures({
       name: "bundle",
       about:
         "the program of the row cold-start as one file by esbuild, minified; Effect is in it where it is used, except in `effect external`, which is for a program that has Effect anyway",
+      brief: "the smallest program bundled and minified, Effect included",
       unit: "bytes",
       figure: "minified"
     },
-    { name: "bundle-gzip", about: "the same, gzipped", unit: "bytes", figure: "gzipped" }
+    { name: "bundle-gzip", about: "the same, gzipped", brief: "the same, gzipped", unit: "bytes", figure: "gzipped" }
   ]
 })

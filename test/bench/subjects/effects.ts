@@ -120,14 +120,6 @@ export const driverLease = leaseOfDriver("driver lease", "sluice lease", false)
 /** The same with its sessions shared by fibers (pipelining). */
 export const driverSharedLease = leaseOfDriver("driver shared lease", "sluice shared lease", true)
 
-/** Sessions shared by fibers, through Effect's `SqlClient`. */
-export const driverShared: Subject = {
-  name: "driver shared",
-  beside: "sluice shared",
-  open: ({ pool, url }) =>
-    overSqlClient(PgClient.layer({ url: Redacted.make(url), maxConnections: pool, multiplex: true }))
-}
-
 class Bench extends Database.Service<Bench>()("bench", { roles: ["main"] }) {}
 
 const item = {
