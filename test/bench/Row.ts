@@ -50,8 +50,8 @@ export interface Context {
   readonly quick: boolean
   /** Positions in the tables of the rows `scale-*`. */
   readonly scale: number
-  /** Arguments of Node for a child that runs plain JavaScript, and for one that runs these files. */
-  readonly node: { readonly plain: ReadonlyArray<string>; readonly typescript: ReadonlyArray<string> }
+  /** Arguments of Node for a child that is plain JavaScript, for one that imports the SDK, and for one that runs these files. */
+  readonly node: Readonly<Record<"plain" | "sdk" | "typescript", ReadonlyArray<string>>>
   readonly say: (line: string) => void
 }
 

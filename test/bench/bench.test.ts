@@ -134,7 +134,7 @@ const ground = Layer.effect(
     makeContext({
       quick: true,
       scale: 12_000,
-      node: { plain: sources, typescript: sources },
+      node: { plain: [], sdk: sources, typescript: sources },
       say: (line) => said.push(line)
     }),
     ({ context }) => context

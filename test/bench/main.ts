@@ -63,7 +63,7 @@ const packages = ["effect", "@effect/sql-pg", "pg", "postgres", "slonik", "kysel
 const program = Effect.gen(function* () {
   const leftOut: Array<string> = []
   const shown: Array<Shown> = []
-  const node = { plain: [], typescript: process.execArgv }
+  const node = { plain: [], sdk: [], typescript: process.execArgv }
   const { context, version } = yield* makeContext({ quick, scale, node, say: (line) => console.log(`  ${line}`) })
   const head = describe(packages, version)
   console.log(`${head}\n`)

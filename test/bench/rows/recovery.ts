@@ -7,7 +7,8 @@ import { driver, sluice } from "../subjects/effects.ts"
 import { pgPool } from "../subjects/pg.ts"
 import { postgresJs } from "../subjects/promises.ts"
 
-const pool = 10
+/** One session when it only has to run: ten of `postgres` take twenty seconds. */
+const sizeOf = ({ quick }: Context) => (quick ? 1 : 10)
 const workers = 20
 
 const pause = (millis: number) => new Promise<void>((resolve) => setTimeout(resolve, millis))
@@ -77,6 +78,7 @@ const restarted =
   (subject: Subject) =>
   async (context: Context): Promise<Record<"first" | "full", number>> => {
     const { primary } = await serverOf(context)
+    const pool = sizeOf(context)
     const querying = await subject.open({ url: primary.url, pool })
     const { stop, successes } = load(querying)
     const unhandled: Array<string> = []

@@ -6,7 +6,10 @@ import { programs, sluice, type Program } from "../programs.ts"
 import { type Context, type Entrant, figures, type Row } from "../Row.ts"
 
 const evaluate = ({ node }: Context, code: string, environment?: Readonly<Record<string, string>>) =>
-  inChild<number>([...node.plain, "--input-type=module", "--eval", code], environment)
+  inChild<number>(
+    [...(code.includes("@sluice/sdk") ? node.sdk : node.plain), "--input-type=module", "--eval", code],
+    environment
+  )
 
 const ofFreshProcess =
   (subject: string, run: (context: Context) => Promise<number>) =>
@@ -69,7 +72,7 @@ const bundle = async ({ source }: Program, external: ReadonlyArray<string>, { no
     format: "esm",
     platform: "node",
     target: "node20",
-    conditions: node.plain.flatMap((arg) => (arg.startsWith("--conditions=") ? [arg.slice(13)] : [])),
+    conditions: node.sdk.flatMap((arg) => (arg.startsWith("--conditions=") ? [arg.slice(13)] : [])),
     external: ["pg-native", ...external],
     logLevel: "silent"
   })
