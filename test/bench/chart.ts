@@ -138,7 +138,8 @@ export const chart = (head: string, shown: ReadonlyArray<Shown>): string => {
   const start = 78 + lines.length * 17
   const heights = Array.from({ length: columns }, () => start)
   const drawn = shown.flatMap(cardsOf).map(({ draw, height }) => {
-    const column = heights.indexOf(Math.min(...heights))
+    // To the left unless that is clearly the longer one: rows stay in their order.
+    const column = heights[0]! <= heights[1]! + 40 ? 0 : 1
     const y = heights[column]!
     heights[column] = y + height + card.gap
     return draw(card.gap + column * (card.width + card.gap), y)

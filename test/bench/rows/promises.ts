@@ -1,8 +1,10 @@
 /** What the document of the origin system promised, as rows: held or not, on this machine. */
+import { Report } from "@sluice/sdk"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as pg from "pg"
+import { Fleet } from "../../../packages/examples/src/fleet/Fleet.ts"
 import {
   distance,
   idle,
@@ -224,6 +226,16 @@ export const peakFleet: Row = {
   ]
 }
 
+/** The same statement with the time of a nightly job: what is slower than the report allows has a figure, too. */
+const patient = Report.make("stoppage-patient", {
+  ...Report.presets.batch,
+  database: Fleet.role("replica"),
+  params: stoppage.params,
+  row: stoppage.row,
+  query: stoppage.declared.query,
+  maxRows: 10_000
+})
+
 type Period = ReturnType<typeof period>
 
 const atScale = (
@@ -268,7 +280,7 @@ export const scaleStoppage: Row = {
   rounds: 3,
   promised: { text: "the comprehensive stoppage report in 8 s (5 to 8 s)", atMost: 8_000 },
   note: howMany,
-  groups: (context) => [{ contenders: [atScale(context, (day) => stoppage.run(day))] }]
+  groups: (context) => [{ contenders: [atScale(context, (day) => patient.run(day))] }]
 }
 
 export const promises: ReadonlyArray<Row> = [
