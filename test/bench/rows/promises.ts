@@ -95,17 +95,23 @@ const overhead = (url: string, subject: Subject): Entrant => ({
     return {
       subject: subject.name,
       round: async (time) => {
-        let at = 0
-        const began = performance.now()
-        while (performance.now() - began < time / 2) {
-          await query()
-          at++
-        }
-        const floor = (performance.now() - began) / at
-        const since = performance.now()
-        const count = await querying.select(1, time / 2)
+        const end = performance.now() + time
+        const theirs = { millis: 0, count: 0 }
+        const own = { millis: 0, count: 0 }
+        // In turns of 20 ms, so that both see the same machine.
+        do {
+          const began = performance.now()
+          while (performance.now() - began < 20) {
+            await query()
+            theirs.count++
+          }
+          const since = performance.now()
+          own.count += await querying.select(1, 20)
+          own.millis += performance.now() - since
+          theirs.millis += since - began
+        } while (performance.now() < end)
         // Less than 10 microseconds cannot be told from noise.
-        return Math.max(0.01, (performance.now() - since) / count - floor)
+        return Math.max(0.01, own.millis / own.count - theirs.millis / theirs.count)
       },
       close: async () => {
         await held.end()
