@@ -16,11 +16,18 @@ import {
 } from "../../../packages/examples/src/fleet/reports/index.ts"
 import { fleet, type FleetRuntime, runtimeOf, scaled, scaledVehicles, simulated } from "../Fleets.ts"
 import type { Contender, Context, Entrant, Row } from "../Row.ts"
-import { byKey, entrants, type Item, millis, perSecond, type Subject } from "../Subject.ts"
+import { type Asked, byKey, entrants, type Item, millis, perSecond, type Subject } from "../Subject.ts"
 import { sluice, sluiceFull, sluiceLease } from "../subjects/effects.ts"
 import { pgPerQuery, pgPool } from "../subjects/pg.ts"
 
 const pool = 10
+
+const reports = [sluice, sluiceFull, sluiceLease, pgPool]
+
+/** Subjects over a pool of 10, all in one group. */
+const pooled =
+  (subjects: ReadonlyArray<Subject>, fibers: number, asked: Asked): Row["groups"] =>
+  ({ url }) => [{ contenders: entrants(subjects, { url, pool, fibers }, asked) }]
 
 export const single: Row = {
   name: "promise-single",
@@ -28,18 +35,7 @@ export const single: Row = {
   brief: "one select",
   unit: "ms",
   promised: { text: "a single pooled query in 0.21 ms", atMost: 0.21 },
-  groups: ({ url }) => [
-    {
-      contenders: entrants(
-        [sluice, sluiceFull, sluiceLease, pgPool],
-        { url, pool, fibers: 1 },
-        {
-          what: ({ select }) => select,
-          value: millis
-        }
-      )
-    }
-  ]
+  groups: pooled(reports, 1, { what: ({ select }) => select, value: millis })
 }
 
 export const five: Row = {
@@ -48,18 +44,7 @@ export const five: Row = {
   brief: "five selects at once",
   unit: "ms",
   promised: { text: "5 parallel queries in 5 ms", atMost: 5 },
-  groups: ({ url }) => [
-    {
-      contenders: entrants(
-        [sluice, sluiceFull, sluiceLease, pgPool],
-        { url, pool, fibers: 1 },
-        {
-          what: (querying) => querying.five,
-          value: millis
-        }
-      )
-    }
-  ]
+  groups: pooled(reports, 1, { what: (querying) => querying.five, value: millis })
 }
 
 export const throughput: Row = {
@@ -68,18 +53,7 @@ export const throughput: Row = {
   brief: "20 callers",
   unit: "op/s",
   promised: { text: "5 times the throughput of a connection per query", times: 5, than: pgPerQuery.name },
-  groups: ({ url }) => [
-    {
-      contenders: entrants(
-        [sluice, sluiceFull, sluiceLease, pgPool, pgPerQuery],
-        { url, pool, fibers: 20 },
-        {
-          what: ({ select }) => select,
-          value: perSecond
-        }
-      )
-    }
-  ]
+  groups: pooled([...reports, pgPerQuery], 20, { what: ({ select }) => select, value: perSecond })
 }
 
 /** What a query costs beyond the same query on a connection that is held, both measured in the same round. */
@@ -128,9 +102,7 @@ export const lessOverhead: Row = {
   brief: "beyond a held connection",
   unit: "ms",
   promised: { text: "90 % less overhead than a connection per query", times: 10, than: pgPerQuery.name },
-  groups: ({ url }) => [
-    { contenders: [sluice, sluiceFull, sluiceLease, pgPool, pgPerQuery].map((subject) => overhead(url, subject)) }
-  ]
+  groups: ({ url }) => [{ contenders: [...reports, pgPerQuery].map((subject) => overhead(url, subject)) }]
 }
 
 const period = (from: Date) => ({
