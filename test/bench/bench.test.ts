@@ -62,6 +62,27 @@ const run = async (one: Row) => {
 }
 
 describe("a measurement", () => {
+  it("has a shape that lets nothing else through", () => {
+    const good: typeof Result.Type = {
+      row: "select",
+      fibers: 1,
+      subject: "pg",
+      unit: "op/s",
+      value: 2,
+      min: 1,
+      max: 3,
+      ratio: { sluice: 0.5 }
+    }
+    assert.deepStrictEqual(exactly(good), good)
+    for (const bad of [
+      { ...good, spread: 1 },
+      { ...good, unit: "rows/s" },
+      { ...good, max: undefined },
+      { ...good, ratio: [1] }
+    ])
+      assert.throws(() => exactly(bad))
+  })
+
   it("takes turns, each round beginning with another one, and closes everybody", async () => {
     const turns: Array<string> = []
     await run(row(["a", "b", "c"].map((name) => scripted(name, [1, 1, 1], turns))))

@@ -1,6 +1,6 @@
 /** One picture of a run: a card for each group, a bar for each subject, the longer the better or worse as it says. */
 import type { Shown } from "./markdown.ts"
-import { outcome, readable, times } from "./present.ts"
+import { outcome, readable, times, wrap } from "./present.ts"
 import { isSluice, type Measured, type Row } from "./Row.ts"
 
 const card = { width: 600, gap: 24, padding: 20, bar: 15, step: 24, labels: 172, values: 150 }
@@ -41,17 +41,6 @@ const text = (x: number, y: number, content: string, attributes = "") =>
 
 const rect = (x: number, y: number, w: number, h: number, attributes: string) =>
   `<rect x="${x.toFixed(1)}" y="${y.toFixed(1)}" width="${w.toFixed(1)}" height="${h.toFixed(1)}" ${attributes}/>`
-
-/** Lines of at most so many characters. */
-const wrap = (content: string, most: number): ReadonlyArray<string> => {
-  const lines: Array<string> = [""]
-  for (const word of content.split(" ")) {
-    const last = lines.length - 1
-    if (lines[last]!.length + word.length + 1 > most && lines[last] !== "") lines.push(word)
-    else lines[last] = lines[last] === "" ? word : `${lines[last]} ${word}`
-  }
-  return lines
-}
 
 interface Card {
   readonly height: number

@@ -1,5 +1,5 @@
 /** The block of README.md between its `bench` markers, as it is printed. */
-import { outcome, readable, times } from "./present.ts"
+import { outcome, readable, times, wrap } from "./present.ts"
 import { isSluice, type Measured, type Row } from "./Row.ts"
 
 export interface Shown {
@@ -106,9 +106,12 @@ export const markdown = (head: string, shown: ReadonlyArray<Shown>): string => {
   const rest = shown.filter((each) => each.row.promised === undefined && !wides.includes(each))
   return [
     "<!-- bench -->",
-    `Measured by \`npm run bench\`: ${head.replace("\n", "; ")}. Medians of alternating rounds. A ratio says how many`,
-    "times better the subject of Sluice in `beside` is, which does the same work; it is the median of the ratios of each",
-    "round. Machines differ and so do hours: read the ratios, and run it yourself.",
+    ...wrap(
+      `Measured by \`npm run bench\` on ${head.replace("\n", "; ")}. Medians of alternating rounds. A ratio says how many ` +
+        "times better the subject of Sluice in `beside` is, which does the same work; it is the median of the ratios of " +
+        "each round. Machines differ and so do hours: read the ratios, and run it yourself.",
+      125
+    ),
     "",
     "`sluice lease` is a statement's text on a leased session, as with `pg`; `sluice sql` is Effect's `SqlClient` over the same",
     "pool; `sluice` is a report with a deadline, checked parameters, checked rows and metrics; `sluice full` is a report with retry,",

@@ -78,3 +78,14 @@ export const show = (row: Row, measured: ReadonlyArray<Measured>): string => {
     })
   ])
 }
+
+/** Lines of at most so many characters. */
+export const wrap = (content: string, most: number): ReadonlyArray<string> => {
+  const lines: Array<string> = [""]
+  for (const word of content.split(" ")) {
+    const last = lines.length - 1
+    if (lines[last]!.length + word.length + 1 > most && lines[last] !== "") lines.push(word)
+    else lines[last] = lines[last] === "" ? word : `${lines[last]} ${word}`
+  }
+  return lines
+}
