@@ -163,55 +163,58 @@ const ground = Layer.effect(
 )
 
 layer(ground, { excludeTestServices: true, timeout: "2 minutes" })("every row", (it) => {
-  it.effect("runs, with every subject, and gives results of exactly the declared shape", () =>
-    Effect.gen(function* () {
-      const context = yield* Ground
-      const names = rows.map(({ name }) => name)
-      assert.strictEqual(new Set(names).size, names.length)
-      const shown = []
-      for (const each of rows) {
-        const measured = []
-        for (const group of each.groups(context)) {
-          const leftOut: Array<string> = []
-          const settings = {
-            rounds: 1,
-            most: 1,
-            millis: 10,
-            collect: false,
-            leftOut: (line: string) => leftOut.push(line)
+  it.effect(
+    "runs, with every subject, and gives results of exactly the declared shape",
+    () =>
+      Effect.gen(function* () {
+        const context = yield* Ground
+        const names = rows.map(({ name }) => name)
+        assert.strictEqual(new Set(names).size, names.length)
+        const shown = []
+        for (const each of rows) {
+          const measured = []
+          for (const group of each.groups(context)) {
+            const leftOut: Array<string> = []
+            const settings = {
+              rounds: 1,
+              most: 1,
+              millis: 10,
+              collect: false,
+              leftOut: (line: string) => leftOut.push(line)
+            }
+            const found = yield* Effect.promise(() => measure({ ...each, warmUp: false }, group, settings))
+            assert.deepStrictEqual(leftOut, [])
+            assert.sameMembers(
+              found.map(({ result }) => result.subject),
+              group.contenders.map(({ subject }) => subject)
+            )
+            for (const { beside, subject } of group.contenders) {
+              if (beside !== undefined && !isSluice(subject))
+                assert.include(
+                  group.contenders.map((other) => other.subject),
+                  beside,
+                  `${each.name}: ${subject}`
+                )
+            }
+            measured.push(...found)
           }
-          const found = yield* Effect.promise(() => measure({ ...each, warmUp: false }, group, settings))
-          assert.deepStrictEqual(leftOut, [])
-          assert.sameMembers(
-            found.map(({ result }) => result.subject),
-            group.contenders.map(({ subject }) => subject)
-          )
-          for (const { beside, subject } of group.contenders) {
-            if (beside !== undefined && !isSluice(subject))
-              assert.include(
-                group.contenders.map((other) => other.subject),
-                beside,
-                `${each.name}: ${subject}`
-              )
+          for (const { result } of measured) {
+            const { max, min, unit, value } = exactly(JSON.parse(JSON.stringify(result)))
+            assert.deepInclude(result, { row: each.name, unit: each.unit })
+            assert.strictEqual(unit, each.unit)
+            assert.isTrue(min <= value && value <= max && min > 0, JSON.stringify(result))
           }
-          measured.push(...found)
+          assert.isNotEmpty(measured)
+          shown.push({ row: each, measured, note: each.note?.(context) })
         }
-        for (const { result } of measured) {
-          const { max, min, unit, value } = exactly(JSON.parse(JSON.stringify(result)))
-          assert.deepInclude(result, { row: each.name, unit: each.unit })
-          assert.strictEqual(unit, each.unit)
-          assert.isTrue(min <= value && value <= max && min > 0, JSON.stringify(result))
+        const picture = chart("a machine", shown)
+        const block = markdown("a machine", shown)
+        for (const { row: each } of shown) {
+          assert.include(picture, `>${each.name}`)
+          assert.include(block, each.promised?.text ?? `\`${each.name}\``)
         }
-        assert.isNotEmpty(measured)
-        shown.push({ row: each, measured, note: each.note?.(context) })
-      }
-      const picture = chart("a machine", shown)
-      const block = markdown("a machine", shown)
-      for (const { row: each } of shown) {
-        assert.include(picture, `>${each.name}`)
-        assert.include(block, each.promised?.text ?? `\`${each.name}\``)
-      }
-      assert.notMatch(picture + block, /NaN|undefined|Infinity/)
-    })
+        assert.notMatch(picture + block, /NaN|undefined|Infinity/)
+      }),
+    300_000
   )
 })
