@@ -1,19 +1,26 @@
 /**
  * A way to ask PostgreSQL, as the bench sees it. Every subject runs its fibers in its own world: N promise chains for a
  * promise library, N fibers inside one runtime for Effect. Neither pays for the bridge to the other.
+ *
+ * Like stands beside like. `sluice lease` is a statement's text on a leased session, as in `pg`; `sluice sql` builds its
+ * statement from a template, as `postgres`, `slonik` and `kysely` do; `sluice` is a report: parameters and rows are checked
+ * against their schema, under a deadline; `sluice full` is a report with retry, breaker, bulkhead and attempt timeout, too.
  */
+import type { Entrant, Row } from "./Row.ts"
 
 /** Work that is repeated by `fibers` workers until the time is over; gives how often it was done. */
 export type Load = (fibers: number, millis: number) => Promise<number>
 
 export interface Subject {
   readonly name: string
+  /** The subject of Sluice that does the same work. */
+  readonly beside?: string | undefined
   /** Opens a pool of so many sessions. */
   readonly open: (options: { readonly url: string; readonly pool: number }) => Promise<Querying>
 }
 
 export interface Querying {
-  /** One row by its primary key, checked. */
+  /** One row by its primary key, compared with the key. */
   readonly select: Load
   /** BEGIN, the same select, COMMIT. */
   readonly transaction?: Load | undefined
@@ -21,6 +28,8 @@ export interface Querying {
   readonly acquire?: Load | undefined
   /** Five selects at once, awaited together: one operation. */
   readonly five?: Load | undefined
+  /** One select, for a caller that goes on when it fails. */
+  readonly once?: ((id: number) => Promise<unknown>) | undefined
   /** All of `items`, first `rows` rows, as one array; gives the sum of a column. */
   readonly collect?: ((rows: number) => Promise<number>) | undefined
   /** The same row by row, never all in memory. */
@@ -48,6 +57,8 @@ export const checked = (item: Item | undefined, id: number): void => {
   if (item?.id !== id) throw new Error(`asked for item ${id}, got ${JSON.stringify(item)}`)
 }
 
+export const nextKeys = (id: number) => [0, 1, 2, 3, 4].map((n) => ((id + n) % keys) + 1)
+
 /** `fibers` promise chains that repeat `once` until the time is over. */
 export const promises =
   (once: (key: number) => Promise<unknown>): Load =>
@@ -60,3 +71,41 @@ export const promises =
     await Promise.all(Array.from({ length: fibers }, worker))
     return count
   }
+
+/** What a row asks of a subject: its load, and the value of a round in the row's unit. */
+export interface Asked {
+  readonly what: (querying: Querying) => Load | undefined
+  readonly value: (count: number, seconds: number) => number
+}
+
+/** Every one of `subjects` over a pool of its own. */
+export const entrants = (
+  subjects: ReadonlyArray<Subject>,
+  options: { readonly url: string; readonly pool: number; readonly fibers: number },
+  { value, what }: Asked
+): ReturnType<Row["groups"]>[number]["contenders"] =>
+  subjects.map(({ beside, name, open }): Entrant => ({
+    subject: name,
+    beside,
+    open: async () => {
+      const querying = await open(options)
+      const load = what(querying)
+      if (load === undefined) {
+        await querying.close()
+        throw new Error("does not offer this")
+      }
+      return {
+        subject: name,
+        round: async (millis) => {
+          const began = performance.now()
+          const count = await load(options.fibers, millis)
+          return value(count, (performance.now() - began) / 1_000)
+        },
+        close: querying.close
+      }
+    }
+  }))
+
+export const perSecond = (count: number, seconds: number) => count / seconds
+export const nanos = (count: number, seconds: number) => (seconds * 1e9) / count
+export const millis = (count: number, seconds: number) => (seconds * 1e3) / count

@@ -3,116 +3,104 @@
  *
  *     npm run bench -- --list
  *     npm run bench -- --only select --json bench.json
- *     npm run bench -- --only large --quick
+ *     npm run bench -- --only scale --scale 42000000
  */
-import { FaultProxy, PgCluster } from "@sluice/sdk/testing"
 import * as Effect from "effect/Effect"
 import * as fs from "node:fs"
 import { parseArgs } from "node:util"
-import { describe, table } from "../support/machine.ts"
+import { describe } from "../support/machine.ts"
 import { runMain } from "../support/main.ts"
-import { type Context, measure, type Result, type Row } from "./Row.ts"
-import { large } from "./rows/large.ts"
-import { pipeline, policies } from "./rows/policies.ts"
-import * as pool from "./rows/pool.ts"
-import * as topology from "./rows/topology.ts"
-import { keys } from "./Subject.ts"
-
-const rows: ReadonlyArray<Row> = [
-  pool.select,
-  pool.perQuery,
-  pool.transaction,
-  pool.shared,
-  pool.acquire,
-  pool.five,
-  pool.roundTrips,
-  pool.transactionRoundTrips,
-  pipeline,
-  policies,
-  topology.routing,
-  topology.snapshot,
-  ...large
-]
+import { chart } from "./chart.ts"
+import { makeContext } from "./Ground.ts"
+import { markdown, type Shown } from "./markdown.ts"
+import { show } from "./present.ts"
+import { measure, type Measured, type Row } from "./Row.ts"
+import { rows } from "./rows/index.ts"
 
 const { values: args } = parseArgs({
   options: {
     only: { type: "string", multiple: true },
     json: { type: "string" },
+    markdown: { type: "string" },
+    reports: { type: "string", default: "reports" },
     list: { type: "boolean" },
     quick: { type: "boolean" },
-    rounds: { type: "string", default: "5" },
-    millis: { type: "string", default: "400" },
+    rounds: { type: "string", default: "7" },
+    millis: { type: "string", default: "250" },
+    scale: { type: "string", default: "2000000" },
     help: { type: "boolean" }
   }
 })
 
 const usage = `npm run bench -- [options]
-  --list         the rows, and what each measures
-  --only NAME    rows whose name begins so; may be given more than once
-  --json FILE    the results as an array
-  --rounds N     rounds that count, default 5 (one more warms up)
-  --millis N     length of a round, default 400
-  --quick        short rounds and a tenth of the large result: to see that it runs, not how fast it is`
+  --list           the rows, and what each measures
+  --only NAME      rows whose name begins so; may be given more than once
+  --json FILE      the results as an array
+  --markdown FILE  the tables as README.md has them
+  --reports DIR    where the picture bench.svg goes, default reports
+  --rounds N       rounds that count, default 7 (one more warms up)
+  --millis N       length of a round, default 250
+  --scale N        positions in the tables of the rows scale-*, default 2,000,000
+  --quick          short rounds and small tables: to see that it runs, not how fast it is
+Exits with 1 when a subject could not be measured.`
+
+/** A whole number above zero, or the end. */
+const whole = (name: "rounds" | "millis" | "scale"): number => {
+  const value = Number(args[name])
+  if (Number.isSafeInteger(value) && value > 0) return value
+  console.error(`--${name}: must be a whole number above 0, not ${JSON.stringify(args[name])}`)
+  process.exit(1)
+}
+
+const quick = args.quick === true
+const settings = quick ? { rounds: 2, most: 2, millis: 50 } : { rounds: whole("rounds"), millis: whole("millis") }
+const scale = quick ? 50_000 : whole("scale")
 
 const chosen = rows.filter((row) => args.only === undefined || args.only.some((name) => row.name.startsWith(name)))
 
-const number = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 })
-
-/** The ratio of Sluice to each peer first, absolutes beside it. A row without a report of Sluice compares its client. */
-const show = (results: ReadonlyArray<Result>): string => {
-  const mine =
-    results.find((each) => each.subject === "sluice") ?? results.find((each) => each.subject.startsWith("sluice"))
-  return table([
-    ["subject", `${mine?.subject ?? "sluice"} is`, "median", "min", "max"],
-    ...results.map((result) => {
-      const ratio = mine?.ratio?.[result.subject]
-      return [
-        result.subject,
-        ratio === undefined ? "" : `${ratio.toFixed(2)} x`,
-        `${number.format(result.value)} ${result.unit}`,
-        number.format(result.min),
-        number.format(result.max)
-      ]
-    })
-  ])
-}
+const packages = ["effect", "@effect/sql-pg", "pg", "postgres", "slonik", "kysely", "cockatiel"]
 
 const program = Effect.gen(function* () {
-  const { primary } = yield* PgCluster.make({ settings: { max_connections: 300 } })
-  const proxy = yield* FaultProxy.make({ target: primary })
-  const [setting] = yield* primary.query("show server_version")
-  yield* primary.query("create table items (id int primary key, name text not null, value float8 not null)")
-  yield* primary.query(`insert into items select g, 'item ' || g, g / 7.0 from generate_series(1, ${keys}) g`)
-  yield* primary.query("vacuum analyze items")
-  const context: Context = {
-    url: primary.url,
-    counted: {
-      url: proxy.url(primary.url),
-      reset: () => Effect.runPromise(proxy.resetCounters),
-      roundTrips: () => Effect.runPromise(Effect.map(proxy.counters, (counters) => counters.roundTrips))
-    },
-    quick: args.quick === true
+  const leftOut: Array<string> = []
+  const shown: Array<Shown> = []
+  const node = { plain: [], sdk: [], typescript: process.execArgv }
+  const { context, version } = yield* makeContext({ quick, scale, node, say: (line) => console.log(`  ${line}`) })
+  const head = describe(packages, version)
+  console.log(`${head}\n`)
+  /** What there is so far: a long run that is stopped has not been for nothing. */
+  const write = () => {
+    fs.mkdirSync(args.reports, { recursive: true })
+    fs.writeFileSync(`${args.reports}/bench.svg`, chart(head, shown))
+    if (args.markdown !== undefined) fs.writeFileSync(args.markdown, markdown(head, shown))
+    const results = shown.flatMap(({ measured }) => measured.map(({ result }) => result))
+    if (args.json !== undefined) fs.writeFileSync(args.json, `${JSON.stringify(results, null, 2)}\n`)
   }
-  const packages = ["effect", "@effect/sql-pg", "pg", "postgres", "slonik", "kysely"]
-  console.log(`${describe(packages, String(setting?.server_version))}\n`)
-  const all: Array<Result> = []
-  for (const row of chosen) {
-    console.log(`${row.name}: ${row.about}`)
+  const runRow = Effect.fnUntraced(function* (row: Row) {
+    console.log(`${row.name}: ${row.about}${row.promised === undefined ? "" : `\npromised: ${row.promised.text}`}`)
+    const all: Array<Measured> = []
     for (const group of row.groups(context)) {
-      const results = yield* Effect.promise(() =>
-        measure(row, group, {
-          rounds: args.quick === true ? 2 : Number(args.rounds),
-          millis: args.quick === true ? 50 : Number(args.millis),
-          say: (line) => console.log(`  ${line}`)
-        })
-      )
-      all.push(...results)
+      const told = (line: string) => {
+        leftOut.push(line)
+        console.log(`  ${line}`)
+      }
+      const measured = yield* Effect.promise(() => measure(row, group, { ...settings, leftOut: told }))
+      all.push(...measured)
+      const { fibers } = group
       console.log(
-        `${group.fibers === undefined ? "" : `${group.fibers} ${group.fibers === 1 ? "fiber" : "fibers"}\n`}${show(results)}\n`
+        `${fibers === undefined ? "" : `${fibers} ${fibers === 1 ? "fiber" : "fibers"}\n`}${show(row, measured)}\n`
       )
     }
+    const note = row.note?.(context)
+    if (note !== undefined) console.log(`${note}\n`)
+    shown.push({ row, measured: all, note })
+    write()
+  })
+  for (const row of chosen) yield* runRow(row)
+  console.log(`${chosen.length} rows; ${args.reports}/bench.svg`)
+  if (leftOut.length > 0) {
+    console.error(`could not be measured:\n  ${leftOut.join("\n  ")}`)
+    process.exitCode = 1
   }
-  if (args.json !== undefined) fs.writeFileSync(args.json, `${JSON.stringify(all, null, 2)}\n`)
 })
 
 if (args.help === true) console.log(usage)

@@ -11,7 +11,8 @@ import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Schema from "effect/Schema"
 import CircuitBreaker from "opossum"
-import type { Contender, Group, Row } from "../Row.ts"
+import type { Contender, Entrant, Row } from "../Row.ts"
+import { nowhere } from "../subjects/nowhere.ts"
 
 const batch = 500
 
@@ -65,24 +66,8 @@ const base = {
 const bare = Report.make("bare", base)
 const preset = Report.make("preset", { ...base, ...Report.presets.report })
 
-/** A role without a server: a lease is there at once, and the answer with it. */
-const scripted = () => {
-  const template = Object.assign(
-    (strings: ReadonlyArray<string>, ...values: ReadonlyArray<unknown>) => ({
-      compile: () => [strings.join("$1"), values] as const
-    }),
-    {}
-  )
-  const answer = Effect.succeed({ rows: [{ id: 1 }], truncated: false })
-  const use = (_: unknown, f: (session: unknown) => Effect.Effect<unknown>) => f({ query: () => answer })
-  const node = { name: "nowhere:0", pool: { use }, read: use }
-  const route = { attempt: (_: unknown, run: (node: unknown, until: undefined) => unknown) => run(node, undefined) }
-  const options = { maxConnections: 20, lanes: {} }
-  return { database: "nowhere", role: "main", name: "nowhere/main", options, nodes: [node], route, sql: template }
-}
-
-const reports = (): ReadonlyArray<Group["contenders"][number]> => {
-  const runtime = ManagedRuntime.make(Layer.succeed(Nowhere.role("main"), scripted() as never))
+const reports = (): ReadonlyArray<Entrant> => {
+  const runtime = ManagedRuntime.make(Layer.succeed(Nowhere.role("main"), nowhere([{ id: 1 }]) as never))
   const report = (subject: string, one: Effect.Effect<unknown, unknown, never>) =>
     contender(
       subject,
@@ -100,6 +85,9 @@ const reports = (): ReadonlyArray<Group["contenders"][number]> => {
   ]
 }
 
+const encodeParams = Schema.encodeUnknownSync(Schema.Struct({ id: Schema.Int }))
+const decodeRows = Schema.decodeUnknownSync(Schema.Array(Schema.Struct({ id: Schema.Int })))
+
 const cockatielAll = () =>
   Cockatiel.wrap(
     Cockatiel.timeout(30_000, Cockatiel.TimeoutStrategy.Aggressive),
@@ -115,7 +103,8 @@ const cockatielAll = () =>
 export const pipeline: Row = {
   name: "pipeline",
   about:
-    "a whole report without a server (parameters, deadline, retry, breaker, bulkhead, attempt timeout, decode, metrics), beside the same five policies of cockatiel, and opossum (timeout, breaker, capacity), around nothing",
+    "a whole report without a server (parameters, deadline, retry, breaker, bulkhead, attempt timeout, decode, metrics), beside the same five policies of cockatiel, with the same schemas by hand and without, and three of opossum (timeout, breaker, capacity), around nothing",
+  brief: "the whole way of a report around nothing, beside five policies of cockatiel and three of opossum",
   unit: "ns/op",
   groups: () => {
     const policy = cockatielAll()
@@ -124,6 +113,10 @@ export const pipeline: Row = {
       {
         contenders: [
           ...reports(),
+          promise("cockatiel + schema", async () => {
+            const { id } = encodeParams({ id: 1 })
+            return policy.execute(async () => decodeRows(await Promise.resolve([{ id }])))
+          }),
           promise("cockatiel", () => policy.execute(asyncWork)),
           contender(
             "opossum",
@@ -141,6 +134,7 @@ export const pipeline: Row = {
 export const policies: Row = {
   name: "policies",
   about: "one policy around nothing, Sluice's and cockatiel's; `none` is the loop alone",
+  brief: "one policy around nothing",
   unit: "ns/op",
   groups: () => {
     const breaker = Breaker.make({ name: "bench" })
@@ -161,29 +155,29 @@ export const policies: Row = {
       { contenders: [effect("none, effect", work), promise("none, promise", asyncWork)] },
       {
         contenders: [
-          effect("deadline", deadline.within(work)),
+          effect("sluice deadline", deadline.within(work)),
           promise("cockatiel timeout", () => theirs.timeout.execute(asyncWork))
         ]
       },
       {
         contenders: [
-          effect("retry", retry.run(work)),
+          effect("sluice retry", retry.run(work)),
           promise("cockatiel retry", () => theirs.retry.execute(asyncWork))
         ]
       },
       {
         contenders: [
-          effect("breaker", breaker.protect(work, "node")),
+          effect("sluice breaker", breaker.protect(work, "node")),
           promise("cockatiel breaker", () => theirs.breaker.execute(asyncWork))
         ]
       },
       {
         contenders: [
-          effect("bulkhead", bulkhead.withPermit(work)),
+          effect("sluice bulkhead", bulkhead.withPermit(work)),
           promise("cockatiel bulkhead", () => theirs.bulkhead.execute(asyncWork))
         ]
       },
-      { contenders: [effect("rate limit", rate.run(work))] }
+      { contenders: [effect("sluice rate limit", rate.run(work))] }
     ]
   }
 }

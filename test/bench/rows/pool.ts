@@ -1,94 +1,86 @@
 /** The pool's rows: throughput at four widths, transactions, shared sessions, and what a lease costs. */
-import type { Group, Row } from "../Row.ts"
-import type { Load, Querying, Subject } from "../Subject.ts"
+import type { Context, Entrant, Row } from "../Row.ts"
+import { type Asked, entrants, millis, nanos, perSecond, type Querying, type Load, type Subject } from "../Subject.ts"
 import {
   driver,
   driverLease,
-  driverShared,
+  driverSharedLease,
   sluice,
+  sluiceFull,
   sluiceLease,
   sluiceShared,
   sluiceSharedLease,
   sluiceSql
 } from "../subjects/effects.ts"
+import { pgMatched, pgSchema } from "../subjects/matched.ts"
 import { pgPerQuery, pgPool } from "../subjects/pg.ts"
-import { kysely, postgresJs, slonik } from "../subjects/promises.ts"
+import { kysely, postgresJs, slonik, slonikZod } from "../subjects/promises.ts"
 
 const pool = 10
 
-const everybody = [sluice, sluiceLease, sluiceSql, driverLease, driver, pgPool, postgresJs, slonik, kysely]
+/** A statement's text on a session; built from a template; rows checked; policies around. */
+const raw = [sluiceLease, driverLease, pgPool]
+const built = [sluiceSql, driver, postgresJs, slonik, kysely]
+const checkedRows = [sluice, pgSchema, slonikZod]
+const everybody = [...checkedRows, sluiceFull, pgMatched, ...raw, ...built]
+const inTransactions = [...built, { ...pgPool, beside: sluiceSql.name }]
 
-const group = (
-  url: string,
-  fibers: number | undefined,
-  subjects: ReadonlyArray<Subject>,
-  what: (querying: Querying) => Load | undefined,
-  value: (count: number, seconds: number, fibers: number) => number
-): Group => ({
-  ...(fibers !== undefined && { fibers }),
-  contenders: subjects.map((subject) => ({
-    subject: subject.name,
-    open: async () => {
-      const querying = await subject.open({ url, pool })
-      const load = what(querying)
-      if (load === undefined) {
-        await querying.close()
-        throw new Error("does not offer this")
-      }
-      return {
-        subject: subject.name,
-        round: async (millis) => {
-          const began = performance.now()
-          const count = await load(fibers ?? 1, millis)
-          return value(count, (performance.now() - began) / 1_000, fibers ?? 1)
-        },
-        close: querying.close
-      }
-    }
-  }))
+const besideSharedLease = (subject: Subject): Subject => ({ ...subject, beside: sluiceSharedLease.name })
+
+const group = (url: string, fibers: number, subjects: ReadonlyArray<Subject>, asked: Asked) => ({
+  fibers,
+  contenders: entrants(subjects, { url, pool, fibers }, asked)
 })
 
-const perSecond = (count: number, seconds: number) => count / seconds
-const nanos = (count: number, seconds: number) => (seconds * 1e9) / count
-const millis = (count: number, seconds: number) => (seconds * 1e3) / count
+const selects: Asked = { what: ({ select: load }) => load, value: perSecond }
+
+/** Numbers of fibers; when it only has to run, one is enough. */
+const widths = ({ quick }: Context, all: ReadonlyArray<number>) => (quick ? all.slice(0, 1) : all)
 
 export const select: Row = {
   name: "select",
-  about: "one row by primary key, pool of 10, exclusive leases (postgres pipelines by itself)",
+  about:
+    "one row by primary key, pool of 10, exclusive leases (postgres pipelines by itself); each beside the subject of Sluice that does the same work",
+  brief: "one row by primary key, pool of 10; operations a second",
   unit: "op/s",
-  groups: ({ url }) =>
-    [1, 20, 100, 1_000].map((fibers) => group(url, fibers, everybody, (querying) => querying.select, perSecond))
+  groups: (context) =>
+    widths(context, [1, 20, 100, 1_000]).map((fibers) => group(context.url, fibers, everybody, selects))
 }
 
 export const perQuery: Row = {
   name: "connection-per-query",
   about: "one row by primary key: a pool of 10 against a new connection for each query, at most 10 at a time",
+  brief: "one row by primary key, pool of 10, beside a connection per query; operations a second",
   unit: "op/s",
-  groups: ({ url }) =>
-    [1, 20].map((fibers) =>
-      group(url, fibers, [sluice, driver, pgPool, pgPerQuery], (querying) => querying.select, perSecond)
+  groups: (context) =>
+    widths(context, [1, 20]).map((fibers) =>
+      group(context.url, fibers, [sluice, sluiceLease, driverLease, pgPool, pgPerQuery], selects)
     )
 }
 
 export const transaction: Row = {
   name: "transaction",
-  about: "begin, one row by primary key, commit; pool of 10",
+  about: "begin, one row by primary key, commit; pool of 10; through Effect's SqlClient where it is Effect",
+  brief: "begin, one row by primary key, commit, 20 fibers; operations a second",
   unit: "op/s",
-  groups: ({ url }) => [group(url, 20, everybody, (querying) => querying.transaction, perSecond)]
+  groups: (context) => [
+    group(context.url, 20, inTransactions, { what: (querying) => querying.transaction, value: perSecond })
+  ]
 }
 
 export const shared: Row = {
   name: "shared",
-  about: "one row by primary key over sessions that fibers share (pipelining), against exclusive leases of pg",
+  about:
+    "one row by primary key over sessions that fibers share (pipelining): a report and a lease in a lane of 5 sessions, beside the multiplex of the driver (up to 10), postgres (10, pipelined by itself), and exclusive leases of pg",
+  brief: "one row by primary key over sessions that fibers share; operations a second",
   unit: "op/s",
-  groups: ({ url }) =>
-    [20, 100].map((fibers) =>
+  groups: (context) =>
+    widths(context, [20, 100]).map((fibers) =>
       group(
-        url,
+        context.url,
         fibers,
-        [sluiceSharedLease, sluiceShared, driverShared, driver, pgPool, postgresJs],
-        (querying) => querying.select,
-        perSecond
+        [sluiceShared, sluiceSharedLease, driverSharedLease, ...[pgPool, postgresJs].map(besideSharedLease)],
+        selects
       )
     )
 }
@@ -96,63 +88,63 @@ export const shared: Row = {
 export const acquire: Row = {
   name: "acquire",
   about: "a lease taken and given back while a session is idle, nothing done with it (slonik resets: a round trip)",
+  brief: "a lease taken and given back",
   unit: "ns/op",
-  groups: ({ url }) => [group(url, 1, everybody, (querying) => querying.acquire, nanos)]
+  groups: (context) => [
+    group(context.url, 1, [sluiceLease, driverLease, pgPool, ...built], {
+      what: (querying) => querying.acquire,
+      value: nanos
+    })
+  ]
 }
 
 export const five: Row = {
   name: "five-parallel",
   about: "five selects at once, awaited together",
+  brief: "five selects at once, awaited together",
   unit: "ms",
-  groups: ({ url }) => [group(url, 1, [...everybody, pgPerQuery], (querying) => querying.five, millis)]
+  groups: (context) => [
+    group(context.url, 1, [...everybody, pgPerQuery], { what: (querying) => querying.five, value: millis })
+  ]
 }
+
+const counting = (
+  { counted }: Context,
+  subjects: ReadonlyArray<Subject>,
+  what: (querying: Querying) => Load | undefined
+): ReadonlyArray<Entrant> =>
+  entrants(
+    subjects,
+    { url: counted.url, pool: 1, fibers: 1 },
+    {
+      what: (querying) => {
+        const load = what(querying)
+        if (load === undefined) return undefined
+        return async (fibers, time) => {
+          await load(fibers, time / 4)
+          await counted.reset()
+          const count = await load(fibers, time / 4)
+          return (await counted.roundTrips()) / count
+        }
+      },
+      value: (roundTripsOfOne) => roundTripsOfOne
+    }
+  )
 
 export const roundTrips: Row = {
   name: "round-trips",
   about: "round trips on the wire of one warm select, counted by a proxy",
+  brief: "round trips of a warm select",
   unit: "round trips",
   rounds: 1,
-  groups: ({ counted }) => [
-    {
-      contenders: everybody.map((subject) => counting(subject, counted, (querying) => querying.select))
-    }
-  ]
+  groups: (context) => [{ contenders: counting(context, everybody, ({ select: load }) => load) }]
 }
 
 export const transactionRoundTrips: Row = {
   name: "transaction-round-trips",
   about: "round trips on the wire of a transaction with one statement, counted by a proxy",
+  brief: "round trips of a transaction with one statement",
   unit: "round trips",
   rounds: 1,
-  groups: ({ counted }) => [
-    { contenders: everybody.map((subject) => counting(subject, counted, (querying) => querying.transaction)) }
-  ]
+  groups: (context) => [{ contenders: counting(context, inTransactions, (querying) => querying.transaction) }]
 }
-
-type Counted = Parameters<Row["groups"]>[0]["counted"]
-
-const counting = (
-  subject: Subject,
-  counted: Counted,
-  what: (querying: Querying) => Load | undefined
-): Group["contenders"][number] => ({
-  subject: subject.name,
-  open: async () => {
-    const querying = await subject.open({ url: counted.url, pool: 1 })
-    const load = what(querying)
-    if (load === undefined) {
-      await querying.close()
-      throw new Error("does not offer this")
-    }
-    return {
-      subject: subject.name,
-      round: async (time) => {
-        await load(1, time / 4)
-        await counted.reset()
-        const count = await load(1, time / 4)
-        return (await counted.roundTrips()) / count
-      },
-      close: querying.close
-    }
-  }
-})

@@ -9,7 +9,17 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Stream from "effect/Stream"
-import { checked, type Item, keys, type Load, type Querying, type Subject, wide } from "../Subject.ts"
+import * as Schedule from "effect/Schedule"
+import {
+  byKey as statement,
+  checked,
+  type Item,
+  keys,
+  type Load,
+  type Querying,
+  type Subject,
+  wide
+} from "../Subject.ts"
 
 /** `fibers` fibers of one runtime that repeat `once` until the time is over. */
 const effects =
@@ -48,6 +58,7 @@ const overSqlClient = async (layer: Layer.Layer<SqlClient.SqlClient, unknown>): 
     transaction: load((id) => sql.withTransaction(select(id))),
     acquire: load(() => Effect.scoped(sql.reserve)),
     five: load(five(select)),
+    once: (id) => runtime.runPromise(select(id)),
     collect: (rows) =>
       runtime.runPromise(
         Effect.map(sql.unsafe<{ speed: number }>(wide(String(rows))), (all) => {
@@ -76,14 +87,17 @@ const overSqlClient = async (layer: Layer.Layer<SqlClient.SqlClient, unknown>): 
 /** `@effect/sql-pg` as it is, with its own pool. */
 export const driver: Subject = {
   name: "driver",
+  beside: "sluice sql",
   open: ({ pool, url }) => overSqlClient(PgClient.layer({ url: Redacted.make(url), maxConnections: pool }))
 }
 
-/** A connection of the driver's own pool for one statement, without Effect's `SqlClient`: the like of `sluice lease`. */
-export const driverLease: Subject = {
-  name: "driver lease",
+/** A connection of the driver's own pool for one statement, without Effect's `SqlClient`. */
+const leaseOfDriver = (name: string, beside: string, multiplex: boolean): Subject => ({
+  name,
+  beside,
   open: async ({ pool: size, url }) => {
-    const layer = Layer.effect(PgPool.PgPool, PgPool.make({ url: Redacted.make(url), maxConnections: size }))
+    const config = { url: Redacted.make(url), maxConnections: size, multiplex }
+    const layer = Layer.effect(PgPool.PgPool, PgPool.make(config))
     const runtime = ManagedRuntime.make(layer)
     const pool = await runtime.runPromise(PgPool.PgPool)
     const load = effects(runtime)
@@ -92,38 +106,44 @@ export const driverLease: Subject = {
         pool.use((connection) => connection.query(statement, [id])),
         ({ rows }) => checked(rows[0] as unknown as Item, id)
       )
-    return { select: load(select), five: load(five(select)), close: () => runtime.dispose() }
+    return {
+      select: load(select),
+      acquire: load(() => pool.use(() => Effect.void)),
+      five: load(five(select)),
+      close: () => runtime.dispose()
+    }
   }
-}
+})
+
+export const driverLease = leaseOfDriver("driver lease", "sluice lease", false)
 
 /** The same with its sessions shared by fibers (pipelining). */
-export const driverShared: Subject = {
-  name: "driver shared",
-  open: ({ pool, url }) =>
-    overSqlClient(PgClient.layer({ url: Redacted.make(url), maxConnections: pool, multiplex: true }))
-}
+export const driverSharedLease = leaseOfDriver("driver shared lease", "sluice shared lease", true)
 
 class Bench extends Database.Service<Bench>()("bench", { roles: ["main"] }) {}
 
-const byKey = Report.make("byKey", {
+const item = {
   database: Bench.role("main"),
   params: { id: Schema.Int },
   row: { id: Schema.Int, name: Schema.String, value: Schema.Finite },
-  query: (sql, { id }) => sql`select id, name, value from items where id = ${id}`,
-  deadline: "10 seconds",
-  lane: "interactive"
-})
+  query: (sql: SqlClient.SqlClient, { id }: { readonly id: number }) =>
+    sql`select id, name, value from items where id = ${id}`,
+  deadline: "10 seconds"
+} as const
 
-const byKeyShared = Report.make("byKeyShared", {
-  database: Bench.role("main"),
-  params: { id: Schema.Int },
-  row: { id: Schema.Int, name: Schema.String, value: Schema.Finite },
-  query: (sql, { id }) => sql`select id, name, value from items where id = ${id}`,
-  deadline: "10 seconds",
-  lane: "shared"
-})
+const byKey = Report.make("byKey", { ...item, lane: "interactive" })
 
-const statement = "select id, name, value from items where id = $1"
+const byKeyShared = Report.make("byKeyShared", { ...item, lane: "shared" })
+
+/** With the policies that `pg + cockatiel + schema` has. The queue is as long as the widest row needs. */
+const byKeyFull = Report.make("byKeyFull", {
+  ...item,
+  lane: "interactive",
+  attemptTimeout: "5 seconds",
+  retry: { schedule: Schedule.exponential("100 millis"), retries: 2 },
+  breaker: { failureRate: false, consecutiveFailures: 5, openFor: Schedule.spaced("5 seconds") },
+  bulkhead: { permits: 10, queue: 1_000 }
+})
 
 const layerOf = (url: string, pool: number) =>
   Bench.layer({
@@ -135,22 +155,30 @@ const layerOf = (url: string, pool: number) =>
     }
   })
 
-/** A report of Sluice: deadline, lease, statement, decode. */
-export const sluice: Subject = {
-  name: "sluice",
-  open: async ({ pool: size, url }) => {
-    const runtime = ManagedRuntime.make(layerOf(url, size))
-    const { pool } = (await runtime.runPromise(Bench.role("main"))).nodes[0]!
+const report = (name: string, call: (id: number) => ReturnType<typeof byKey.run>): Subject => ({
+  name,
+  open: async ({ pool, url }) => {
+    const runtime = ManagedRuntime.make(layerOf(url, pool))
+    await runtime.runPromise(Bench.role("main"))
     const load = effects(runtime)
-    const select = (id: number) => Effect.map(byKey.run({ id }), (rows) => checked(rows[0], id))
+    const select = (id: number) => Effect.map(call(id), (rows) => checked(rows[0], id))
     return {
       select: load(select),
-      acquire: load(() => pool.use({ name: "bench", lane: "interactive" }, () => Effect.void)),
       five: load(five(select)),
+      once: (id) => runtime.runPromise(select(id)),
       close: () => runtime.dispose()
     }
   }
-}
+})
+
+/** A report of Sluice: parameters, deadline, lease, statement, rows. */
+export const sluice = report("sluice", (id) => byKey.run({ id }))
+
+/** The same with retry, breaker, bulkhead and attempt timeout. */
+export const sluiceFull = report("sluice full", (id) => byKeyFull.run({ id }) as ReturnType<typeof byKey.run>)
+
+/** The same in a lane whose sessions are shared. */
+export const sluiceShared = report("sluice shared", (id) => byKeyShared.run({ id }))
 
 /** Effect's `SqlClient` over the pool of Sluice: the same calls as the bare driver. */
 export const sluiceSql: Subject = {
@@ -171,7 +199,12 @@ export const sluiceLease: Subject = {
         pool.use(request, (session) => session.query(statement, [id])),
         ({ rows }) => checked(rows[0], id)
       )
-    return { select: load(select), five: load(five(select)), close: () => runtime.dispose() }
+    return {
+      select: load(select),
+      acquire: load(() => pool.use(request, () => Effect.void)),
+      five: load(five(select)),
+      close: () => runtime.dispose()
+    }
   }
 }
 
@@ -187,16 +220,6 @@ export const sluiceSharedLease: Subject = {
         read(request, (session) => session.query(statement, [id])),
         ({ rows }) => checked(rows[0], id)
       )
-    return { select: effects(runtime)(select), close: () => runtime.dispose() }
-  }
-}
-
-/** A report in a lane whose sessions are shared. */
-export const sluiceShared: Subject = {
-  name: "sluice shared",
-  open: async ({ pool, url }) => {
-    const runtime = ManagedRuntime.make(layerOf(url, pool))
-    const select = (id: number) => Effect.map(byKeyShared.run({ id }), (rows) => checked(rows[0], id))
     return { select: effects(runtime)(select), close: () => runtime.dispose() }
   }
 }

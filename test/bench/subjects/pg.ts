@@ -1,10 +1,11 @@
 import * as pg from "pg"
 import Cursor from "pg-cursor"
-import { byKey, checked, type Item, promises, type Subject, wide } from "../Subject.ts"
+import { byKey, checked, type Item, nextKeys, promises, type Subject, wide } from "../Subject.ts"
 
 /** `pg` with its pool; statements are named, so that the server parses each once a session. */
 export const pgPool: Subject = {
   name: "pg",
+  beside: "sluice lease",
   open: async ({ pool: max, url }) => {
     const pool = new pg.Pool({ connectionString: url, max })
     pool.on("error", () => {})
@@ -25,7 +26,8 @@ export const pgPool: Subject = {
         }
       }),
       acquire: promises(async () => (await pool.connect()).release()),
-      five: promises((id) => Promise.all([0, 1, 2, 3, 4].map((n) => select(((id + n) % 10_000) + 1)))),
+      five: promises((id) => Promise.all(nextKeys(id).map((key) => select(key)))),
+      once: (id) => select(id),
       collect: async (rows) => {
         let sum = 0
         for (const row of (await pool.query<{ speed: number }>(wide(String(rows)))).rows) sum += row.speed
@@ -52,6 +54,7 @@ export const pgPool: Subject = {
 /** A connection per query, at most as many at a time as the pools have sessions. */
 export const pgPerQuery: Subject = {
   name: "connection per query",
+  beside: "sluice lease",
   open: async ({ pool, url }) => {
     let free = pool
     const waiting: Array<() => void> = []
@@ -71,7 +74,7 @@ export const pgPerQuery: Subject = {
     }
     return {
       select: promises(once),
-      five: promises((id) => Promise.all([0, 1, 2, 3, 4].map((n) => once(((id + n) % 10_000) + 1)))),
+      five: promises((id) => Promise.all(nextKeys(id).map(once))),
       close: async () => {}
     }
   }

@@ -1,14 +1,14 @@
 import { Kysely, PostgresDialect, sql as raw } from "kysely"
 import * as pg from "pg"
 import postgres from "postgres"
-import { createPool, sql as tag } from "slonik"
-import { checked, type Item, promises, type Subject, wide } from "../Subject.ts"
-
-const nextKeys = (id: number) => [0, 1, 2, 3, 4].map((n) => ((id + n) % 10_000) + 1)
+import { createPool, type Interceptor, SchemaValidationError, sql as tag } from "slonik"
+import { z } from "zod"
+import { checked, type Item, nextKeys, promises, type Subject, wide } from "../Subject.ts"
 
 /** `postgres`, which prepares by itself and pipelines when its sessions are busy. */
 export const postgresJs: Subject = {
   name: "postgres",
+  beside: "sluice sql",
   open: async ({ pool, url }) => {
     const sql = postgres(url, { max: pool, onnotice: () => {} })
     const select = async (id: number) =>
@@ -22,6 +22,7 @@ export const postgresJs: Subject = {
       ),
       acquire: promises(async () => (await sql.reserve()).release()),
       five: promises((id) => Promise.all(nextKeys(id).map(select))),
+      once: select,
       collect: async (rows) => {
         let sum = 0
         for (const row of await sql.unsafe<Array<{ speed: number }>>(wide(String(rows)))) sum += row.speed
@@ -47,12 +48,26 @@ promise.withResolvers ??= () => {
   return { promise: made, ...settle }
 }
 
-/** `slonik` with its defaults: it resets a session with DISCARD ALL each time it comes back. */
-export const slonik: Subject = {
-  name: "slonik",
+/** Checks each row by the schema of its query, as slonik's documentation has it: slonik itself does not. */
+const resultParser: Interceptor = {
+  name: "result parser",
+  transformRow: ({ resultParser: schema }, query, row) => {
+    if (schema === undefined) return row
+    const result = (schema as unknown as z.ZodType<typeof row>).safeParse(row)
+    if (result.success) return result.data
+    throw new SchemaValidationError(query, row, result.error.issues)
+  }
+}
+
+const itemObject = z.object({ id: z.number().int(), name: z.string(), value: z.number() })
+
+const slonikWith = (name: string, beside: string, interceptors: ReadonlyArray<Interceptor>): Subject => ({
+  name,
+  beside,
   open: async ({ pool: maximumPoolSize, url }) => {
-    const pool = await createPool(url, { maximumPoolSize, connectionTimeout: "DISABLE_TIMEOUT" })
-    const query = (id: number) => tag.unsafe`select id, name, value from items where id = ${id}`
+    const pool = await createPool(url, { maximumPoolSize, connectionTimeout: "DISABLE_TIMEOUT", interceptors })
+    const item = interceptors.length > 0 ? tag.type(itemObject) : tag.unsafe
+    const query = (id: number) => item`select id, name, value from items where id = ${id}`
     const select = async (id: number) => checked((await pool.one(query(id))) as Item, id)
     return {
       select: promises(select),
@@ -64,11 +79,18 @@ export const slonik: Subject = {
       }
     }
   }
-}
+})
+
+/** `slonik` with its defaults: it resets a session with DISCARD ALL each time it comes back. */
+export const slonik = slonikWith("slonik", "sluice sql", [])
+
+/** The same with rows checked by zod. */
+export const slonikZod = slonikWith("slonik + zod", "sluice", [resultParser])
 
 /** `kysely` over `pg`. It does not name its statements. */
 export const kysely: Subject = {
   name: "kysely",
+  beside: "sluice sql",
   open: async ({ pool, url }) => {
     const db = new Kysely<{ items: Item }>({
       dialect: new PostgresDialect({ pool: new pg.Pool({ connectionString: url, max: pool }) })
