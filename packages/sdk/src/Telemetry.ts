@@ -15,6 +15,7 @@
  * | `db.client.connection.use_time` | histogram | s | pool |
  * | `db.client.operation.duration` | histogram | s | report, outcome |
  * | `sluice.report.attempts` | histogram | statements sent for a call | report |
+ * | `sluice.policy.events` | counter | events | policy, key (a report, pool or node), event |
  * | `sluice.connection.count` | gauge | sessions | pool, state (`connecting`, `draining`) |
  * | `sluice.connection.closed` | counter | sessions | pool, reason |
  * | `sluice.connection.leaks` | counter | sessions | pool |

@@ -131,6 +131,19 @@ describe("Retry", () => {
     })
   )
 
+  it.effect("those who are told the same instant do not come at the same one, and none before it", () =>
+    Effect.gen(function* () {
+      const callers = Array.from({ length: 20 }, failing)
+      const classify = () => ({ retry: true, retryAfterMillis: 5000 })
+      const policy = Retry.make({ key: "r", retries: 1, schedule: Schedule.spaced(1000), classify })
+      yield* run(Effect.forEach(callers, ({ work }) => Effect.exit(policy.run(work)), { concurrency: "unbounded" }))
+      const second = callers.map(({ times }) => times[1]!)
+      assert.isAtLeast(Math.min(...second), 5000)
+      assert.isAtMost(Math.max(...second), 6000)
+      assert.isAbove(new Set(second).size, 10)
+    })
+  )
+
   it.effect("at once is only for the first retry of a call", () =>
     Effect.gen(function* () {
       const { times, work } = failing()

@@ -9,7 +9,7 @@
  * ```ts
  * const bulkhead = Bulkhead.make({ key: "fleet/report", permits: 8, queue: 32, maxWait: "2 seconds" })
  * const answer = bulkhead.withPermit(work)
- * //    ^ fails with Overloaded (policy "bulkhead", limit, waiting)
+ * //    ^ fails with Overloaded (policy "bulkhead", limit, waiting, and retryAfterMillis when the pace is known)
  * ```
  */
 import * as Cause from "effect/Cause"
@@ -83,6 +83,26 @@ interface Shared {
   inUse: number
   draining: number
   pumping: boolean
+  /** When a permit came back while there was none to have, and how many milliseconds lie between two of these. */
+  lastBack: number | undefined
+  pace: number | undefined
+}
+
+/** Weight of the newest of the times between two permits. */
+const paceWeight = 0.2
+
+/** A permit comes back. Measured only while all are in use: a quiet time says nothing about the pace. */
+const pacing = (shared: Shared, fiber: Fiber.Fiber<unknown, unknown>): void => {
+  if (shared.inUse < shared.permits) {
+    shared.lastBack = undefined
+    return
+  }
+  const now = nowOf(fiber)
+  if (shared.lastBack !== undefined) {
+    const took = now - shared.lastBack
+    shared.pace = shared.pace === undefined ? took : shared.pace + paceWeight * (took - shared.pace)
+  }
+  shared.lastBack = now
 }
 
 /** Gives free permits to waiters. Not recursive: a waiter that ends at once would otherwise nest as deep as the queue. */
@@ -148,6 +168,7 @@ class Lease implements Background.Holder, FairQueue.Entry {
     this.state = "done"
     const { adaptive } = this.shared
     if (adaptive !== undefined) this.sample(adaptive, exit)
+    pacing(this.shared, this.fiber)
     if (this.holds === 0) return giveBack(this.shared)
     this.shared.draining++
     // The adaptive limit may just have grown.
@@ -179,10 +200,12 @@ class Lease implements Background.Holder, FairQueue.Entry {
   }
 
   refusal(reason: string): Overloaded {
-    const { key, permits, queue } = this.shared
+    const { key, pace, permits, queue } = this.shared
     const waiting = queue.size()
     emit(this.fiber, "bulkhead", key, "refused", { reason, permits, waiting })
-    return new Overloaded({ policy: "bulkhead", key, limit: permits, waiting })
+    // When those ahead will have been served, at the pace of late.
+    const retry = pace === undefined ? undefined : { retryAfterMillis: Math.ceil(pace * (waiting + 1)) }
+    return new Overloaded({ policy: "bulkhead", key, limit: permits, waiting, ...retry })
   }
 
   /** Whether the queue has a place: a free one, or that of somebody less important. */
@@ -247,7 +270,9 @@ export const make = (options: Options): Bulkhead => {
     permits: adaptive?.current() ?? options.permits,
     inUse: 0,
     draining: 0,
-    pumping: false
+    pumping: false,
+    lastBack: undefined,
+    pace: undefined
   }
 
   const withPermit = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E | Overloaded, R> =>

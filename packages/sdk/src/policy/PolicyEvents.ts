@@ -1,6 +1,6 @@
 /**
- * What policies tell about what they did: refusals, retries, trips, hedges. Successful calls say nothing, so that
- * nobody pays for events that nobody wants.
+ * What policies tell about what they did: refusals, retries, trips, hedges: to a listener, and as the counter
+ * `sluice.policy.events`. Successful calls say nothing, so that nobody pays for events that nobody wants.
  *
  * @example
  * ```ts
@@ -17,6 +17,7 @@ import type * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as PubSub from "effect/PubSub"
 import * as Stream from "effect/Stream"
+import * as Telemetry from "../Telemetry.ts"
 import { clockOf } from "./Time.ts"
 
 export type Policy =
@@ -54,7 +55,7 @@ export const CurrentListener: Context.Reference<Listener | undefined> = Context.
 
 const noAttributes: PolicyEvent["attributes"] = {}
 
-/** Tells the listener of a fiber, if there is one. */
+/** Counts the event, and tells the listener of a fiber, if there is one. */
 export const emit = (
   fiber: Fiber.Fiber<unknown, unknown>,
   policy: Policy,
@@ -62,6 +63,13 @@ export const emit = (
   event: string,
   attributes: PolicyEvent["attributes"] = noAttributes
 ): void => {
+  if (fiber.getRef(Telemetry.Enabled)) {
+    Telemetry.counter("sluice.policy.events", {
+      [Telemetry.attributes.policy]: policy,
+      [Telemetry.attributes.key]: key,
+      [Telemetry.attributes.event]: event
+    }).updateUnsafe(1, fiber.context)
+  }
   const listener = fiber.getRef(CurrentListener)
   if (listener === undefined) return
   try {

@@ -36,7 +36,7 @@ export interface Decision {
   readonly retry: boolean
   /** Milliseconds to wait at the least. */
   readonly delayFloorMillis?: number | undefined
-  /** The other side said when: takes the place of the backoff. */
+  /** The other side said when: not before, and with jitter not all who were told so at the same instant. */
   readonly retryAfterMillis?: number | undefined
   /** The first retry of the call need not wait: a session was lost, the server may be well. */
   readonly immediate?: boolean | undefined
@@ -124,7 +124,8 @@ export const make = <E, R = never>(options: Options<E, R>): Policy<E, R> => {
     decision: Decision,
     backoff: number
   ): number | "deadline" | "budget" => {
-    const wanted = decision.retryAfterMillis ?? backoff
+    const after = decision.retryAfterMillis
+    const wanted = after === undefined ? backoff : jitter === "none" ? after : after + backoff
     const delay = Math.max(wanted, decision.delayFloorMillis ?? 0)
     if (Deadline.remainingOf(fiber) <= delay + useful) return "deadline"
     if (budget !== undefined && !budget.withdraw(now(clockOf(fiber)))) return "budget"

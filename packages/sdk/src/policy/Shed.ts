@@ -72,9 +72,10 @@ const overloadTags: ReadonlySet<unknown> = new Set([
 const isOverload = (error: unknown): boolean =>
   typeof error === "object" && error !== null && "_tag" in error && overloadTags.has(error._tag)
 
+const pieces = 10
+
 /** Counts over a sliding window, to a tenth of it. */
 const makeCounter = (windowMillis: number) => {
-  const pieces = 10
   const width = windowMillis / pieces
   const slots = new Float64Array(pieces)
   let current = -1
@@ -160,7 +161,9 @@ export const make = <E = unknown>(options: Options<E>): Shed<E> => {
       if (reason !== undefined) {
         if (reason === "deadline") late.add(begin)
         emit(fiber, "shed", key, dark ? "would refuse" : "refused", { reason, priority, chance })
-        if (!dark) return Effect.fail(new Overloaded({ policy: "shed", key, limit: k, waiting: 0 }))
+        // The share that has to go changes with the counts: by a piece of the window. Whoever has too little time may come again at once.
+        const retryAfterMillis = reason === "deadline" ? 0 : Math.ceil(windowMillis / pieces)
+        if (!dark) return Effect.fail(new Overloaded({ policy: "shed", key, limit: k, waiting: 0, retryAfterMillis }))
       }
       return Effect.onExitPrimitive(self, (exit) => {
         const end = nowOf(fiber)

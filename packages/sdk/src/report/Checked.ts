@@ -11,6 +11,7 @@ const maxRetries = 1000
 /** A number so large is a mistake, and sums of larger ones are no numbers. */
 const longest = 366 * 24 * 3_600_000
 const jitters = ["none", "full", "equal", "decorrelated"]
+const algorithms = ["aimd", "gradient"]
 
 /** Throws an error that names the report, the field, and what it must be. */
 export const check = (name: string, options: Readonly<Record<string, any>>): void => {
@@ -24,7 +25,8 @@ export const check = (name: string, options: Readonly<Record<string, any>>): voi
     if (!(long && length <= longest)) refuse(field, `must be a duration ${least}, and at most a year`)
   }
   const whole = (field: string, value: unknown, least: number, most = Number.MAX_SAFE_INTEGER): void => {
-    if (value === undefined || (Number.isInteger(value) && (value as number) >= least && (value as number) <= most)) return
+    if (value === undefined || (Number.isInteger(value) && (value as number) >= least && (value as number) <= most))
+      return
     const limit = most === Number.MAX_SAFE_INTEGER ? "" : ` and at most ${most}`
     refuse(field, `must be a whole number of at least ${least}${limit}, not ${shown(value)}`)
   }
@@ -105,6 +107,15 @@ export const check = (name: string, options: Readonly<Record<string, any>>): voi
     else whole("bulkhead.permits", bulkhead.permits ?? null, 1)
     whole("bulkhead.queue", bulkhead.queue, 0)
     duration("bulkhead.maxWait", bulkhead.maxWait)
+    const { adaptive } = bulkhead
+    const chosen = isOptions(adaptive) ? adaptive : { algorithm: adaptive }
+    if (adaptive !== undefined && !algorithms.includes(chosen.algorithm)) {
+      refuse("bulkhead.adaptive", `must be one of ${algorithms.join(", ")}, or options with that algorithm`)
+    }
+    whole("bulkhead.adaptive.minimum", chosen.minimum, 1)
+    fraction("bulkhead.adaptive.backoff", chosen.backoff)
+    duration("bulkhead.adaptive.slowerThan", chosen.slowerThan)
+    number("bulkhead.adaptive.tolerance", chosen.tolerance, 1)
   }
 
   const rate = group("rateLimit", options.rateLimit)
@@ -125,7 +136,8 @@ export const check = (name: string, options: Readonly<Record<string, any>>): voi
 
   const hedge = group("hedge", options.hedge)
   if (hedge !== undefined) {
-    if (isOptions(hedge.after) && "percentile" in hedge.after) fraction("hedge.after.percentile", hedge.after.percentile)
+    if (isOptions(hedge.after) && "percentile" in hedge.after)
+      fraction("hedge.after.percentile", hedge.after.percentile)
     else duration("hedge.after", hedge.after, "of zero or more")
     budget("hedge.budget", hedge.budget)
     if (options.writes !== undefined) refuse("hedge", "cannot be declared by a report that writes")
@@ -146,4 +158,8 @@ const isOptions = (value: unknown): value is Readonly<Record<string, any>> =>
 
 /** Short, and never a text of its own making. */
 const shown = (value: unknown): string =>
-  typeof value === "object" && value !== null ? "an object" : typeof value === "function" ? "a function" : String(value).slice(0, 40)
+  typeof value === "object" && value !== null
+    ? "an object"
+    : typeof value === "function"
+      ? "a function"
+      : String(value).slice(0, 40)

@@ -72,7 +72,30 @@ export interface BulkheadOptions {
   readonly queue?: number | undefined
   /** The longest a caller waits. Default: its deadline. */
   readonly maxWait?: Duration.Input | undefined
+  /** Finds out how many calls the server can take, up to `permits`. Default: off. For one kind of query: not for reports of 5 ms and of 5 s together. */
+  readonly adaptive?: AdaptiveOptions["algorithm"] | AdaptiveOptions | undefined
 }
+
+/** How a bulkhead finds its limit. */
+export type AdaptiveOptions =
+  | {
+      /** One more after a limit's worth of good answers, a tenth less after a timeout, an overloaded server or a slow answer. */
+      readonly algorithm: "aimd"
+      /** Never fewer. Default 1. */
+      readonly minimum?: number | undefined
+      /** What is left of the limit after a bad answer. Default 0.9 (Netflix concurrency-limits). */
+      readonly backoff?: number | undefined
+      /** An answer that took longer is a bad one. Default 5 seconds (Netflix). */
+      readonly slowerThan?: Duration.Input | undefined
+    }
+  | {
+      /** Fewer as answers get slower than they are on the average. */
+      readonly algorithm: "gradient"
+      /** Never fewer. Default 1. */
+      readonly minimum?: number | undefined
+      /** How much slower is still alike. Default 1.5 (Netflix, Gradient2). */
+      readonly tolerance?: number | undefined
+    }
 
 /** How many calls may begin in a time. */
 export interface RateLimitOptions {

@@ -7,6 +7,7 @@ import * as Exit from "effect/Exit"
 import * as Pull from "effect/Pull"
 import * as Schedule from "effect/Schedule"
 import type * as Schema from "effect/Schema"
+import type { BulkheadOptions } from "./Declaration.ts"
 import type { Declared, DeclaredRetry } from "./Declared.ts"
 
 /** Durations in milliseconds, sizes in bytes. */
@@ -51,6 +52,7 @@ export const explain = (declared: Declared, failures: Iterable<string>): Explana
   const hedges = hedge === undefined ? 0 : 1
   const given = bulkhead?.permits
   const permits = typeof given === "object" ? `${Math.round(given.ofPool * 100)} % of the pool` : given
+  const adaptive = bulkhead?.adaptive
   return {
     name: declared.name,
     role: declared.database.key.replace("@sluice/sdk/Database/", ""),
@@ -63,7 +65,7 @@ export const explain = (declared: Declared, failures: Iterable<string>): Explana
     lastAttemptBeginsMillis: retries * attemptTimeout + backoff,
     worstCaseMillis: Math.min(deadline, (1 + retries) * attemptTimeout + backoff),
     leases: 1 + hedges,
-    permits,
+    permits: adaptive === undefined ? permits : `up to ${permits}, found by ${nameOf(adaptive)}`,
     queue:
       bulkhead === undefined ? undefined : (bulkhead.queue ?? (typeof permits === "number" ? permits * 2 : undefined)),
     maxRows,
@@ -72,6 +74,9 @@ export const explain = (declared: Declared, failures: Iterable<string>): Explana
     failures: Array.from(failures)
   }
 }
+
+const nameOf = (adaptive: NonNullable<BulkheadOptions["adaptive"]>): string =>
+  typeof adaptive === "string" ? adaptive : adaptive.algorithm
 
 /** The delays of a schedule before each retry, without jitter: the most that jitter leaves of them. */
 const delaysOf = ({ cap, jitter, retries, schedule }: DeclaredRetry): ReadonlyArray<number> => {

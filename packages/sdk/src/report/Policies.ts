@@ -8,6 +8,7 @@ import type * as Effect from "effect/Effect"
 import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import type { RoleService } from "../Database.ts"
 import * as PgFailure from "../PgFailure.ts"
+import * as AdaptiveLimit from "../policy/AdaptiveLimit.ts"
 import * as Breaker from "../policy/Breaker.ts"
 import * as Bulkhead from "../policy/Bulkhead.ts"
 import * as Deadline from "../policy/Deadline.ts"
@@ -16,6 +17,7 @@ import * as RateLimit from "../policy/RateLimit.ts"
 import * as Retry from "../policy/Retry.ts"
 import * as RetryBudget from "../policy/RetryBudget.ts"
 import * as Shed from "../policy/Shed.ts"
+import { millisOf } from "../policy/Time.ts"
 import type {
   AcquireTimeout,
   CircuitOpen,
@@ -25,7 +27,7 @@ import type {
   ReplicaTooStale,
   RowDecodeError
 } from "../ReportError.ts"
-import type { BudgetOptions } from "./Declaration.ts"
+import type { AdaptiveOptions, BudgetOptions, BulkheadOptions } from "./Declaration.ts"
 import { type Declared, permitsIn } from "./Declared.ts"
 
 /** Everything that an attempt can fail with; `DeadlineExceeded` when it left by itself at the call's deadline. */
@@ -118,12 +120,37 @@ export const make = (declared: Declared, role: RoleService, overrides: PgFailure
         : shared(role, declared.bulkhead, "bulkhead", () => {
             const permits = permitsIn(declared.bulkhead!, role.options.maxConnections)
             const { maxWait, queue = permits * 2 } = declared.bulkhead!
-            return Bulkhead.make({ key: `${role.name}/${declared.lane}`, permits, queue, maxWait })
+            return Bulkhead.make({
+              key: `${role.name}/${declared.lane}`,
+              permits,
+              queue,
+              maxWait,
+              adaptive: adaptiveOf(declared.bulkhead!, permits),
+              overload: isOverload(overrides)
+            })
           }),
     attemptTimeout: isShort ? Deadline.makeAttempt({ key: name, duration: attemptTimeout }).attempt : undefined,
     attemptLimit: isShort ? { key: name, millis: attemptTimeout } : undefined
   }
 }
+
+const adaptiveOf = ({ adaptive }: BulkheadOptions, maximum: number): AdaptiveLimit.AdaptiveLimit | undefined => {
+  if (adaptive === undefined) return undefined
+  const options = typeof adaptive === "string" ? ({ algorithm: adaptive } as AdaptiveOptions) : adaptive
+  if (options.algorithm === "gradient") return AdaptiveLimit.gradient({ maximum, ...options })
+  const slowMillis = options.slowerThan === undefined ? undefined : millisOf(options.slowerThan)
+  return AdaptiveLimit.aimd({ maximum, slowMillis, minimum: options.minimum, backoff: options.backoff })
+}
+
+const overloaded: ReadonlySet<string> = new Set(["StatementTimeout", "TooManyConnections", "Resources"])
+
+/** Whether an error says that the server has too much to do. Its own word for a timeout usually comes before ours. */
+const isOverload =
+  (overrides: PgFailure.Overrides) =>
+  (error: unknown): boolean =>
+    isSqlError(error)
+      ? overloaded.has(PgFailure.fromSqlError(error, undefined, overrides).class)
+      : (error as AttemptError)._tag === "AttemptTimeout"
 
 const retryOf = (
   declared: Declared,
