@@ -101,7 +101,6 @@ export class StatementOperation implements Operation {
   abandoned = false
   written = false
   completed = false
-  readonly commit: boolean
   readonly opens: boolean
   readonly ours: boolean
   readonly urgent: boolean = false
@@ -156,8 +155,12 @@ export class StatementOperation implements Operation {
     this.#operation = options?.operation ?? "query"
     this.ours = options?.ours === true
     this.opens = !this.ours
-    this.commit = transactionEnd.test(sql)
     this.#onDone = onDone
+  }
+
+  /** Asked only of what was lost. */
+  get commit(): boolean {
+    return transactionEnd.test(this.sql)
   }
 
   get harmless(): boolean {
