@@ -20,10 +20,10 @@ const batch = 500
 const timed = async (millis: number, calls: (count: number) => Promise<unknown>): Promise<number> => {
   const begin = performance.now()
   let count = 0
-  while (performance.now() - begin < millis) {
+  do {
     await calls(batch)
     count += batch
-  }
+  } while (performance.now() - begin < millis)
   return ((performance.now() - begin) * 1e6) / count
 }
 
