@@ -23,8 +23,8 @@ export interface Contender {
 
 export interface Entrant {
   readonly subject: string
-  /** The subject of Sluice that does the same work. Default: `sluice`, or the first of Sluice's in the group. */
-  readonly beside?: string | undefined
+  /** The subject of Sluice that does the same work; null: none does. Default: `sluice`, or the first of Sluice's. */
+  readonly beside?: string | null | undefined
   readonly open: () => Promise<Contender>
 }
 
@@ -184,9 +184,10 @@ export const measure = async (row: Row, group: Group, settings: Settings): Promi
       ratio["promise"] = round(better(row.unit, value, promised.atMost))
     else if (promised !== undefined && ratio[promised.than] !== undefined)
       ratio["promise"] = round(ratio[promised.than]! / promised.times)
-    const counterpart = isSluice(subject)
-      ? undefined
-      : (runners.find(({ entrant }) => entrant.subject === runner.entrant.beside) ?? home)
+    const counterpart =
+      isSluice(subject) || runner.entrant.beside === null
+        ? undefined
+        : (runners.find(({ entrant }) => entrant.subject === runner.entrant.beside) ?? home)
     const spread = counterpart === undefined ? [] : ratios(counterpart, runner)
     return {
       result: {
@@ -221,7 +222,7 @@ export const figures = <Name extends string>(options: {
   readonly warmUp: boolean
   readonly subjects: ReadonlyArray<{
     readonly subject: string
-    readonly beside?: string | undefined
+    readonly beside?: string | null | undefined
     readonly run: (context: Context) => Promise<Readonly<Record<Name, number>>>
   }>
   readonly rows: ReadonlyArray<Pick<Row, "name" | "about" | "brief" | "unit" | "note"> & { readonly figure: Name }>

@@ -59,14 +59,15 @@ export const checked = (item: Item | undefined, id: number): void => {
 
 export const nextKeys = (id: number) => [0, 1, 2, 3, 4].map((n) => ((id + n) % keys) + 1)
 
-/** `fibers` promise chains that repeat `once` until the time is over. */
+/** `fibers` promise chains that repeat `once` until the time is over; each does it at least once. */
 export const promises =
   (once: (key: number) => Promise<unknown>): Load =>
   async (fibers, millis) => {
     let count = 0
     const end = performance.now() + millis
     const worker = async () => {
-      while (performance.now() < end) await once((count++ % keys) + 1)
+      do await once((count++ % keys) + 1)
+      while (performance.now() < end)
     }
     await Promise.all(Array.from({ length: fibers }, worker))
     return count

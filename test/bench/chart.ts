@@ -48,7 +48,7 @@ interface Card {
 }
 
 const cardOf = (row: Row, measured: ReadonlyArray<Measured>, title: string, about: ReadonlyArray<string>): Card => {
-  const head = about.flatMap((each) => wrap(each, 96))
+  const head = about.flatMap((each) => wrap(each, 88))
   const top = 34 + head.length * 15 + 12
   const height = top + measured.length * card.step + card.padding - 8
   // A few that are far beyond the rest must not flatten it: they are cut, and say so.

@@ -41,7 +41,7 @@ const perRow = (count: number, run: () => Promise<ReadonlyArray<Wide>>) => async
 
 const entrant = (
   subject: string,
-  beside: string,
+  beside: string | null,
   count: number,
   run: () => Promise<ReadonlyArray<Wide>>,
   close: () => Promise<void> = async () => {}
@@ -79,7 +79,7 @@ export const decode: Row = {
           entrant("sluice", "sluice", count, () => runtime.runPromise(report.run({})), close),
           entrant("schema by hand", "sluice", count, async () => decodeWide(given)),
           entrant("zod by hand", "sluice", count, async () => zodAll.parse(given)),
-          entrant("none", "sluice", count, async () => given)
+          entrant("none", null, count, async () => given)
         ]
       }
     ]

@@ -20,10 +20,10 @@ const batch = 500
 const timed = async (millis: number, calls: (count: number) => Promise<unknown>): Promise<number> => {
   const begin = performance.now()
   let count = 0
-  while (performance.now() - begin < millis) {
+  do {
     await calls(batch)
     count += batch
-  }
+  } while (performance.now() - begin < millis)
   return ((performance.now() - begin) * 1e6) / count
 }
 
@@ -103,7 +103,7 @@ const cockatielAll = () =>
 export const pipeline: Row = {
   name: "pipeline",
   about:
-    "a whole report without a server (parameters, deadline, retry, breaker, bulkhead, attempt timeout, decode, metrics), beside the same five policies of cockatiel, with the same schemas by hand and without, and three of opossum (timeout, breaker, capacity), around nothing",
+    "a whole report without a server (parameters, deadline, retry, breaker, bulkhead, attempt timeout, decode, metrics), beside the same five policies of cockatiel, with the same schemas by hand; alone, and three of opossum (timeout, breaker, capacity), which do less; around nothing",
   brief: "the whole way of a report around nothing, beside five policies of cockatiel and three of opossum",
   unit: "ns/op",
   groups: () => {
@@ -117,14 +117,17 @@ export const pipeline: Row = {
             const { id } = encodeParams({ id: 1 })
             return policy.execute(async () => decodeRows(await Promise.resolve([{ id }])))
           }),
-          promise("cockatiel", () => policy.execute(asyncWork)),
-          contender(
-            "opossum",
-            async (count) => {
-              for (let index = 0; index < count; index++) await opossum.fire()
-            },
-            async () => opossum.shutdown()
-          )
+          { ...promise("cockatiel", () => policy.execute(asyncWork)), beside: null },
+          {
+            ...contender(
+              "opossum",
+              async (count) => {
+                for (let index = 0; index < count; index++) await opossum.fire()
+              },
+              async () => opossum.shutdown()
+            ),
+            beside: null
+          }
         ]
       }
     ]

@@ -32,7 +32,10 @@ export const coldStart: Row = {
         ...programs.map(({ source, subject }) =>
           ofFreshProcess(subject, (own) => evaluate(own, source, { BENCH_URL: own.url }))(context)
         ),
-        ofFreshProcess("node alone", (own) => evaluate(own, "console.log(performance.now())"))(context)
+        {
+          ...ofFreshProcess("node alone", (own) => evaluate(own, "console.log(performance.now())"))(context),
+          beside: null
+        }
       ]
     }
   ]

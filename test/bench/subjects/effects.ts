@@ -21,18 +21,16 @@ import {
   wide
 } from "../Subject.ts"
 
-/** `fibers` fibers of one runtime that repeat `once` until the time is over. */
+/** `fibers` fibers of one runtime that repeat `once` until the time is over; each does it at least once. */
 const effects =
   <R>(runtime: ManagedRuntime.ManagedRuntime<R, unknown>) =>
   (once: (key: number) => Effect.Effect<unknown, unknown, R>): Load =>
   (fibers, millis) => {
     let count = 0
     const end = performance.now() + millis
-    const worker = Effect.whileLoop({
-      while: () => performance.now() < end,
-      body: () => once((count++ % keys) + 1),
-      step: () => {}
-    })
+    const next = () => once((count++ % keys) + 1)
+    const more = Effect.whileLoop({ while: () => performance.now() < end, body: next, step: () => {} })
+    const worker = Effect.flatMap(Effect.suspend(next), () => more)
     return runtime.runPromise(
       Effect.map(
         Effect.forEach(Array.from({ length: fibers }), () => worker, { concurrency: "unbounded", discard: true }),
