@@ -234,7 +234,13 @@ export const soak = Effect.fnUntraced(function* ({ minutes, pool, seed, tell, wo
       listeners: listenersLeft + onSockets + warnings.count()
     }
   }
-  return { result, account, faults: weather.state.counts, longestAbsence: load.longestAbsence() }
+  return {
+    result,
+    account,
+    faults: weather.state.counts,
+    missed: weather.state.missed,
+    longestAbsence: load.longestAbsence()
+  }
 }, Effect.scoped)
 
 /** What is not as promised, in words. */
