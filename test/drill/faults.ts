@@ -19,7 +19,8 @@ const oneBackend = ({ applicationName, cluster: { primary } }: Scene) =>
       applicationName
     ]),
     ([row]) => (row === undefined ? Effect.void : primary.killBackend(Number(row.pid)))
-  )
+    // It may have left by itself just before.
+  ).pipe(Effect.retry({ times: 5 }))
 
 /** Blocks this process, and with it every subject in it. */
 const block = (millis: number) =>

@@ -75,10 +75,14 @@ export const readme = ({ abouts, failures, head }: Told, results: ReadonlyArray<
   const three = (row: (subject: DrillResult["subject"]) => string) => [row("sluice"), row("driver"), row("pg")]
   return [
     ...head.split("\n").map((each, index, all) => (index === all.length - 1 ? each : `${each};`)),
-    "",
-    "| fault | Sluice: failed, late, back after | bare driver | `pg` |",
-    "| --- | --- | --- | --- |",
-    ...faults.map((name) => line([about(name), ...three((subject) => short(of(name, subject)))])),
+    ...(faults.length === 0
+      ? []
+      : [
+          "",
+          "| fault | Sluice: failed, late, back after | bare driver | `pg` |",
+          "| --- | --- | --- | --- |",
+          ...faults.map((name) => line([about(name), ...three((subject) => short(of(name, subject)))]))
+        ]),
     ...overloads.flatMap((name) => [
       "",
       "| overload | Sluice: answered in time | bare driver | `pg` |",

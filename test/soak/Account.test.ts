@@ -4,6 +4,7 @@ import { EventEmitter } from "node:events"
 import * as net from "node:net"
 import { Account, type Ending } from "./Account.ts"
 import * as Leaks from "./Leaks.ts"
+import { broken, heapGrowth, type SoakResult } from "./soak.ts"
 
 const refused: Ending = { kind: "declared", error: "Overloaded", mayBeApplied: false }
 const unknown: Ending = { kind: "declared", error: "OutcomeUnknown", mayBeApplied: true }
@@ -64,6 +65,33 @@ describe("the account of a soak", () => {
     for (let n = 0; n < 200_000; n++) account.end("write", { kind: "ok" }, undefined, account.begin())
     account.settle((write) => ({ times: write === 199_999 ? 0 : 1, torn: false }))
     assert.strictEqual(account.lost, 1)
+  })
+})
+
+describe("the verdict", () => {
+  const kept: SoakResult = {
+    minutes: 2,
+    seed: 1,
+    calls: 10,
+    writes: 5,
+    lost: 0,
+    doubled: 0,
+    wrong: 0,
+    late: 0,
+    heapStart: 1_000,
+    heapEnd: 1_000 + heapGrowth,
+    leaked: { sessions: 0, permits: 0, timers: 0, listeners: 0 }
+  }
+
+  it("names whatever is not zero, and a heap that grew", () => {
+    assert.deepStrictEqual(broken(kept), [])
+    for (const name of ["lost", "doubled", "wrong", "late"]) {
+      assert.deepStrictEqual(broken({ ...kept, [name]: 3 }), [`${name} 3`])
+    }
+    for (const name of Object.keys(kept.leaked)) {
+      assert.deepStrictEqual(broken({ ...kept, leaked: { ...kept.leaked, [name]: 1 } }), [`${name} 1`])
+    }
+    assert.lengthOf(broken({ ...kept, heapEnd: kept.heapEnd + 1 }), 1)
   })
 })
 

@@ -192,7 +192,7 @@ export const makeLoad = (runtime: Runtime, account: Account, { seed, workers }: 
   const now = () => performance.now()
   const heart = heartbeat(now)
   const pending = new Set<Promise<void>>()
-  let running = true
+  const state = { running: true }
   let paused: Promise<void> | undefined
   let resume = () => {}
 
@@ -242,9 +242,9 @@ export const makeLoad = (runtime: Runtime, account: Account, { seed, workers }: 
 
   const worker = async (index: number) => {
     const random = generator(seed + index * 7_919)
-    while (running) {
+    while (state.running) {
       if (paused !== undefined) await paused
-      if (!running) return
+      if (!state.running) return
       const one = call(random)
       pending.add(one)
       await one
@@ -265,7 +265,7 @@ export const makeLoad = (runtime: Runtime, account: Account, { seed, workers }: 
       resume()
     },
     stop: async () => {
-      running = false
+      state.running = false
       paused = undefined
       resume()
       await Promise.all(all)

@@ -108,7 +108,7 @@ export const makeWeather = ({ cluster, proxies }: Servers, random: () => number)
     isReplica: index > 0
   }))
   const pick = <A>(among: ReadonlyArray<A>): A => among[Math.floor(random() * among.length)]!
-  const state = { now: "fair", faults: 0, counts: new Map<string, number>() }
+  const state = { now: "fair", faults: 0, missed: 0, counts: new Map<string, number>() }
 
   const one = Effect.gen(function* () {
     const fault = pick(faults)
@@ -118,7 +118,9 @@ export const makeWeather = ({ cluster, proxies }: Servers, random: () => number)
     state.now = `${fault.name} (${place.name})`
     state.faults++
     state.counts.set(fault.name, (state.counts.get(fault.name) ?? 0) + 1)
-    yield* fault.begin(place)
+    // The backend may have left by itself just before it was to be killed.
+    const missed = yield* Effect.isFailure(fault.begin(place))
+    if (missed) state.missed++
     yield* Effect.sleep(millis)
     yield* fault.end?.(place) ?? Effect.void
     state.now = "fair"

@@ -40,7 +40,7 @@ const program = Effect.gen(function* () {
   console.log(
     `${describe(["effect", "@effect/sql-pg"], version)}\nseed ${seed}; ${minutes} minutes, ${workers} workers\n`
   )
-  const { account, faults, longestAbsence, result } = yield* soak({
+  const { account, faults, longestAbsence, missed, result } = yield* soak({
     minutes,
     seed,
     workers,
@@ -52,7 +52,7 @@ const program = Effect.gen(function* () {
   for (const [ending, count] of [...account.endings].toSorted(([a], [b]) => a.localeCompare(b))) {
     console.log(`${String(count).padStart(8)}  ${ending}`)
   }
-  console.log(`\nfaults: ${[...faults].map(([name, count]) => `${count} x ${name}`).join(", ")}`)
+  console.log(`\nfaults: ${[...faults].map(([name, count]) => `${count} x ${name}`).join(", ")}; ${missed} missed`)
   console.log(`${account.appliedUnknown} of ${account.unknown} writes of unknown outcome were applied`)
   console.log(`this process was away for up to ${Math.round(longestAbsence)} ms`)
   console.log(`heap ${mebibytes(result.heapStart)}, at the end ${mebibytes(result.heapEnd)}\n`)

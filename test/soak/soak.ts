@@ -181,6 +181,18 @@ export const soak = Effect.fnUntraced(function* ({ minutes, pool, seed, tell, wo
   yield* Fiber.interrupt(telling)
   progress()
 
+  // What the servers see is what the pools say they have.
+  const strayed = yield* Effect.promise(() =>
+    untilZero(async () => {
+      const { onServers } = await Effect.runPromise(sessionsOf(ground))
+      const known = (await poolsOf(runtime)).map(({ control, ...users }) =>
+        [users, control].map(({ connecting, draining, idle, leased }) => connecting + draining + idle + leased)
+      )
+      return onServers - known.flat().reduce((sum, count) => sum + count, 0)
+    }, 5_000)
+  )
+  if (strayed > 0) account.problem(`${strayed} sessions on the servers that no pool knows of`)
+
   // As many long reads as there are permits, at once: each that is refused again and again misses one.
   const held = (yield* Effect.promise(() => poolsOf(runtime))).reduce(
     (sum, { leased, waiting }) => sum + leased + waiting,
@@ -228,13 +240,19 @@ export const soak = Effect.fnUntraced(function* ({ minutes, pool, seed, tell, wo
     heapStart,
     heapEnd,
     leaked: {
-      sessions,
+      sessions: sessions + strayed,
       permits: held + refused,
       timers: timersLeft,
       listeners: listenersLeft + onSockets + warnings.count()
     }
   }
-  return { result, account, faults: weather.state.counts, longestAbsence: load.longestAbsence() }
+  return {
+    result,
+    account,
+    faults: weather.state.counts,
+    missed: weather.state.missed,
+    longestAbsence: load.longestAbsence()
+  }
 }, Effect.scoped)
 
 /** What is not as promised, in words. */
