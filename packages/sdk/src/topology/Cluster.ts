@@ -134,6 +134,15 @@ export const make = Effect.fnUntraced(function* (
     if (fenced || down || (change.kind === "role" && change.from !== "unknown")) run(pool.turnAway)
   })
 
+  let closing = false
+  const shutdown = Effect.suspend(() => {
+    closing = true
+    return Effect.forEach(topology.nodes, ({ member }) => member.pool.close(), {
+      concurrency: "unbounded",
+      discard: true
+    })
+  })
+
   const addOne: Cluster["add"] = Effect.fnUntraced(function* (address) {
     const own = nameOf(address)
     if (topology.get(own) !== undefined) return
@@ -141,6 +150,7 @@ export const make = Effect.fnUntraced(function* (
     const built = Effect.gen(function* () {
       let probe: Probe.Probe | undefined
       const onTrouble = (refusal?: LastError): void => {
+        if (closing) return
         // Who looks through the pool waits as its callers do; the pool knows sooner that nobody answers.
         if (refusal !== undefined && unreachable.has(refusal.tag)) {
           topology.failed(own, { at: clock.currentTimeMillisUnsafe(), error: refusal })
@@ -166,6 +176,8 @@ export const make = Effect.fnUntraced(function* (
         isWell: () => topology.get(own)?.state.phase === "up" && (topology.primary !== undefined || !hadPrimary),
         onResult: (at, exit) =>
           whenAdded(() => {
+            // A pool that is closed says nothing about its server.
+            if (closing) return
             if (Exit.isSuccess(exit)) {
               if (switching) endpoint.admit(exit.value)
               else topology.observed(own, exit.value)
@@ -184,14 +196,6 @@ export const make = Effect.fnUntraced(function* (
       for (const f of early) f()
     })
     yield* Effect.onError(Scope.provide(built, memberScope), () => Scope.close(memberScope, Exit.void))
-  })
-
-  let closing = false
-  const shutdown = Effect.suspend(() => {
-    closing = true
-    const members = topology.nodes.map(({ member }) => member)
-    for (const { name: own } of members) topology.drain(own)
-    return Effect.forEach(members, ({ pool }) => pool.close(), { concurrency: "unbounded", discard: true })
   })
 
   const removeOne = (own: string): Effect.Effect<void> =>
