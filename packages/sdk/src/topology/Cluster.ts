@@ -209,27 +209,28 @@ export const make = Effect.fnUntraced(function* (
       )
     })
 
-  const names = !options.hosts.some(isName)
-    ? undefined
-    : yield* Names.make({
-        resolver: yield* Resolver.Current,
-        schedule: watch?.lookup,
-        isWell: () => topology.nodes.every(({ draining, state }) => draining || state.phase !== "down"),
-        has: (own) => {
-          const view = topology.get(own)
-          return view === undefined ? "absent" : view.draining ? "draining" : "present"
-        },
-        // What cannot be added for want of sense in its options could not have been built in the first place.
-        add: (place) => (closing ? Effect.void : Effect.orDie(addOne(place))),
-        look: (own) => Effect.suspend(() => topology.get(own)?.member.probe?.refresh ?? Effect.void),
-        remove: (own) => Effect.asVoid(Effect.forkIn(removeOne(own), scope)),
-        onLookup: (host, ok) =>
-          run(
-            ok
-              ? Effect.logInfo(`${name}: ${host} can be looked up again`)
-              : Effect.logWarning(`${name}: ${host} cannot be looked up, its known addresses are used`)
-          )
-      })
+  const names =
+    options.addresses !== "each"
+      ? undefined
+      : yield* Names.make({
+          resolver: yield* Resolver.Current,
+          schedule: watch?.lookup,
+          isWell: () => topology.nodes.every(({ draining, state }) => draining || state.phase !== "down"),
+          has: (own) => {
+            const view = topology.get(own)
+            return view === undefined ? "absent" : view.draining ? "draining" : "present"
+          },
+          // What cannot be added for want of sense in its options could not have been built in the first place.
+          add: (place) => (closing ? Effect.void : Effect.orDie(addOne(place))),
+          look: (own) => Effect.suspend(() => topology.get(own)?.member.probe?.refresh ?? Effect.void),
+          remove: (own) => Effect.asVoid(Effect.forkIn(removeOne(own), scope)),
+          onLookup: (host, ok) =>
+            run(
+              ok
+                ? Effect.logInfo(`${name}: ${host} can be looked up again`)
+                : Effect.logWarning(`${name}: ${host} cannot be looked up, its known addresses are used`)
+            )
+        })
 
   const add: Cluster["add"] = (address) =>
     names !== undefined && isName(address) ? names.follow(address) : addOne(address)
@@ -246,7 +247,9 @@ export const make = Effect.fnUntraced(function* (
     })
   )
 
-  for (const address of options.hosts) yield* add(address)
+  // Names are looked up together: one that nobody answers for must not hold up the others.
+  const together = options.hosts.some(isName) ? "unbounded" : 1
+  yield* Effect.forEach(options.hosts, add, { concurrency: together, discard: true })
   // Before the servers' own scopes, which would close one after the other.
   yield* Effect.addFinalizer(() => shutdown)
   if (watched)
