@@ -109,7 +109,7 @@ export const make = Effect.fnUntraced(function* (
   const { noToken, switching } = traits[options.profile]
   const isName = ({ address, host }: Place): boolean =>
     options.addresses === "each" && address === undefined && Resolver.isName(host)
-  const watched = options.hosts.length > 1 || switching || options.hosts.some(isName) || watch?.always === true
+  const watched = options.hosts.length > 1 || switching || options.addresses === "each" || watch?.always === true
   const topology = yield* Topology.make<Member>({ thresholds: watch?.thresholds })
   const run = Effect.runForkWith(yield* Effect.context<never>())
 
