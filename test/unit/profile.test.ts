@@ -1,6 +1,7 @@
 /** What a profile decides, and what a session says at its start because of it. */
 import { assert, describe, it } from "@effect/vitest"
-import { Database, DatabaseOptions, Profile } from "@sluice/sdk"
+import { Database, DatabaseConfig, DatabaseOptions, Profile } from "@sluice/sdk"
+import * as ConfigProvider from "effect/ConfigProvider"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
@@ -77,6 +78,21 @@ describe("a profile", () => {
       assert.strictEqual(refused({ profile, followerReads: true }).length, able ? 0 : 1, profile)
     }
   })
+
+  it.effect("is read from the environment, and a wrong one is told by its variable", () =>
+    Effect.gen(function* () {
+      const load = (value: string) =>
+        DatabaseConfig.load("fleet/primary", { dotEnv: false }).pipe(
+          Effect.provideService(
+            ConfigProvider.ConfigProvider,
+            ConfigProvider.fromEnvRecord({ DB_HOST: "db.test", DB_PROFILE: value })
+          )
+        )
+      const { pooler, profile } = yield* load("pgbouncer")
+      assert.deepStrictEqual({ pooler, profile }, { pooler: "transaction", profile: "pgbouncer" })
+      assert.include((yield* Effect.flip(load("oracle"))).message, "DB_PROFILE")
+    })
+  )
 
   it.live("reads from followers by settings of sessions that only read", () =>
     Effect.gen(function* () {

@@ -217,6 +217,33 @@ postgres(ownCluster({ replicas: 2, tls: true }))("a name with several addresses"
       }).pipe(Effect.scoped)
   )
 
+  it.effect("is added and removed as a whole at run time", () =>
+    Effect.gen(function* () {
+      const [a] = yield* machines
+      const { layer, state } = makeResolver()
+      state.addresses = ["127.0.0.3", "127.0.0.4"]
+      yield* withName(
+        Effect.gen(function* () {
+          const { add, remove } = yield* Fleet.servers
+          assert.lengthOf(yield* states, 1)
+          yield* add({ host: "db.test", port: a.port, zone: undefined })
+          yield* expectEventually(
+            states,
+            (now) => now.length === 3 && now.filter((each) => each.endsWith(" up/replica")).length === 2
+          )
+          yield* remove(`db.test:${a.port}`)
+          yield* expectEventually(states, (now) => now.length === 1)
+          const before = state.lookups
+          yield* Effect.sleep("400 millis")
+          assert.strictEqual(state.lookups, before, "a name that was removed is not looked up any more")
+        }),
+        a.port,
+        layer,
+        { servers: [`127.0.0.2:${a.port}`] }
+      )
+    }).pipe(Effect.scoped)
+  )
+
   it.effect(
     "is what the certificate has to name, whatever the address; a session and its cancellation stay at one",
     () =>

@@ -109,7 +109,7 @@ export const make = Effect.fnUntraced(function* (
   const { noToken, switching } = traits[options.profile]
   const isName = ({ address, host }: Place): boolean =>
     options.addresses === "each" && address === undefined && Resolver.isName(host)
-  const watched = options.hosts.length > 1 || switching || options.hosts.some(isName) || watch?.always === true
+  const watched = options.hosts.length > 1 || switching || options.addresses === "each" || watch?.always === true
   const topology = yield* Topology.make<Member>({ thresholds: watch?.thresholds })
   const run = Effect.runForkWith(yield* Effect.context<never>())
 
@@ -134,6 +134,15 @@ export const make = Effect.fnUntraced(function* (
     if (fenced || down || (change.kind === "role" && change.from !== "unknown")) run(pool.turnAway)
   })
 
+  let closing = false
+  const shutdown = Effect.suspend(() => {
+    closing = true
+    return Effect.forEach(topology.nodes, ({ member }) => member.pool.close(), {
+      concurrency: "unbounded",
+      discard: true
+    })
+  })
+
   const addOne: Cluster["add"] = Effect.fnUntraced(function* (address) {
     const own = nameOf(address)
     if (topology.get(own) !== undefined) return
@@ -141,6 +150,7 @@ export const make = Effect.fnUntraced(function* (
     const built = Effect.gen(function* () {
       let probe: Probe.Probe | undefined
       const onTrouble = (refusal?: LastError): void => {
+        if (closing) return
         // Who looks through the pool waits as its callers do; the pool knows sooner that nobody answers.
         if (refusal !== undefined && unreachable.has(refusal.tag)) {
           topology.failed(own, { at: clock.currentTimeMillisUnsafe(), error: refusal })
@@ -166,6 +176,8 @@ export const make = Effect.fnUntraced(function* (
         isWell: () => topology.get(own)?.state.phase === "up" && (topology.primary !== undefined || !hadPrimary),
         onResult: (at, exit) =>
           whenAdded(() => {
+            // A pool that is closed says nothing about its server.
+            if (closing) return
             if (Exit.isSuccess(exit)) {
               if (switching) endpoint.admit(exit.value)
               else topology.observed(own, exit.value)
@@ -186,14 +198,6 @@ export const make = Effect.fnUntraced(function* (
     yield* Effect.onError(Scope.provide(built, memberScope), () => Scope.close(memberScope, Exit.void))
   })
 
-  let closing = false
-  const shutdown = Effect.suspend(() => {
-    closing = true
-    const members = topology.nodes.map(({ member }) => member)
-    for (const { name: own } of members) topology.drain(own)
-    return Effect.forEach(members, ({ pool }) => pool.close(), { concurrency: "unbounded", discard: true })
-  })
-
   const removeOne = (own: string): Effect.Effect<void> =>
     Effect.suspend(() => {
       const member = topology.get(own)?.member
@@ -205,27 +209,28 @@ export const make = Effect.fnUntraced(function* (
       )
     })
 
-  const names = !options.hosts.some(isName)
-    ? undefined
-    : yield* Names.make({
-        resolver: yield* Resolver.Current,
-        schedule: watch?.lookup,
-        isWell: () => topology.nodes.every(({ draining, state }) => draining || state.phase !== "down"),
-        has: (own) => {
-          const view = topology.get(own)
-          return view === undefined ? "absent" : view.draining ? "draining" : "present"
-        },
-        // What cannot be added for want of sense in its options could not have been built in the first place.
-        add: (place) => (closing ? Effect.void : Effect.orDie(addOne(place))),
-        look: (own) => Effect.suspend(() => topology.get(own)?.member.probe?.refresh ?? Effect.void),
-        remove: (own) => Effect.asVoid(Effect.forkIn(removeOne(own), scope)),
-        onLookup: (host, ok) =>
-          run(
-            ok
-              ? Effect.logInfo(`${name}: ${host} can be looked up again`)
-              : Effect.logWarning(`${name}: ${host} cannot be looked up, its known addresses are used`)
-          )
-      })
+  const names =
+    options.addresses !== "each"
+      ? undefined
+      : yield* Names.make({
+          resolver: yield* Resolver.Current,
+          schedule: watch?.lookup,
+          isWell: () => topology.nodes.every(({ draining, state }) => draining || state.phase !== "down"),
+          has: (own) => {
+            const view = topology.get(own)
+            return view === undefined ? "absent" : view.draining ? "draining" : "present"
+          },
+          // What cannot be added for want of sense in its options could not have been built in the first place.
+          add: (place) => (closing ? Effect.void : Effect.orDie(addOne(place))),
+          look: (own) => Effect.suspend(() => topology.get(own)?.member.probe?.refresh ?? Effect.void),
+          remove: (own) => Effect.asVoid(Effect.forkIn(removeOne(own), scope)),
+          onLookup: (host, ok) =>
+            run(
+              ok
+                ? Effect.logInfo(`${name}: ${host} can be looked up again`)
+                : Effect.logWarning(`${name}: ${host} cannot be looked up, its known addresses are used`)
+            )
+        })
 
   const add: Cluster["add"] = (address) =>
     names !== undefined && isName(address) ? names.follow(address) : addOne(address)
@@ -242,7 +247,9 @@ export const make = Effect.fnUntraced(function* (
     })
   )
 
-  for (const address of options.hosts) yield* add(address)
+  // Names are looked up together: one that nobody answers for must not hold up the others.
+  const together = options.hosts.some(isName) ? "unbounded" : 1
+  yield* Effect.forEach(options.hosts, add, { concurrency: together, discard: true })
   // Before the servers' own scopes, which would close one after the other.
   yield* Effect.addFinalizer(() => shutdown)
   if (watched)

@@ -96,7 +96,9 @@ export const through = (pool: SessionPool.SessionPool<Session>, ask: ReturnType<
 
 /** Asks whatever server an endpoint leads to now, over a session that is opened for it. */
 export const anew = (connect: Effect.Effect<Session, SqlError>, ask: ReturnType<typeof asker>) =>
-  Effect.acquireUseRelease(connect, ask, ({ close }) => close)
+  Effect.uninterruptibleMask((restore) =>
+    Effect.flatMap(restore(connect), (session) => Effect.ensuring(restore(ask(session)), session.close))
+  )
 
 // What is committed is written, unless commits do not wait for that.
 const position = `

@@ -281,6 +281,7 @@ export const make = (
   const source: RoleSource = {
     name,
     ask: () => {
+      if (cluster.closing()) return { serves: false }
       const one = only
       if (one !== undefined) return { serves: one.canServeNow() || one.outstanding() > 0 }
       if (!topology.serves(want)) return { serves: false }
