@@ -82,7 +82,7 @@ export class Worker {
   }
 
   /** Fails when the process hangs or ends instead. */
-  async ask<A>(what: Ask | "baseline", timeout: number): Promise<A> {
+  async ask<A>(what: Ask | "baseline" | "names", timeout: number): Promise<A> {
     await this.#loaded
     const answer = this.#answer<A>(timeout)
     this.#child.send(what)
