@@ -44,6 +44,8 @@ export class Worker {
         new URL(`file://${path.join(root, "node_modules/tsx/dist/loader.mjs")}`).href
       ],
       env: {
+        // A random history in forty finds what two hundred find, or very nearly.
+        SLUICE_POOL_RUNS: "40",
         ...process.env,
         SLUICE_MUTANT_TESTS: JSON.stringify(files.map((file) => path.join(folder, file))),
         ...(mutant !== undefined && { SLUICE_MUTANT: String(mutant) })
@@ -80,7 +82,7 @@ export class Worker {
   }
 
   /** Fails when the process hangs or ends instead. */
-  async ask<A>(what: Ask | "baseline", timeout: number): Promise<A> {
+  async ask<A>(what: Ask | "baseline" | "names", timeout: number): Promise<A> {
     await this.#loaded
     const answer = this.#answer<A>(timeout)
     this.#child.send(what)

@@ -77,21 +77,33 @@ const tryOne = async (
     return reason === undefined ? verdict("survived") : verdict("explained", reason)
   }
   if (covering.length === 0) return spared()
-  const own = atLoad ? fresh() : undefined
-  try {
-    const each = covering.map((test) => patience(test.millis))
-    const ask: Ask = { mutant: mutant.id, tests: covering.map((test) => test.index), patience: each }
-    // Only a loop that never lets go of the process needs this one.
-    const outcome = await (own ?? worker()).ask<Outcome>(ask, 5_000 + each.reduce((sum, one) => sum + one, 0) / 2)
-    const { hung, killedBy } = outcome
-    if (killedBy === undefined) return spared()
-    known.set(killedBy, rank(killedBy) + 1)
-    return verdict(hung === true ? "timeout" : "killed", baseline.tests[killedBy]!.name)
-  } catch (problem) {
-    return (problem as Error).message === "timeout" ? verdict("timeout", "the process hung") : verdict("killed", "the process broke")
-  } finally {
-    own?.close()
+  const each = covering.map((test) => patience(test.millis))
+  const ask: Ask = { mutant: mutant.id, tests: covering.map((test) => test.index), patience: each }
+  const askOf = async (worker: Worker): Promise<Verdict> => {
+    try {
+      // Only a loop that never lets go of the process needs this one.
+      const outcome = await worker.ask<Outcome>(ask, 5_000 + each.reduce((sum, one) => sum + one, 0) / 2)
+      const { hung, killedBy } = outcome
+      if (killedBy === undefined) return spared()
+      known.set(killedBy, rank(killedBy) + 1)
+      return verdict(hung === true ? "timeout" : "killed", baseline.tests[killedBy]!.name)
+    } catch (problem) {
+      const hung = (problem as Error).message === "timeout"
+      return hung ? verdict("timeout", "the process hung") : verdict("killed", "the process broke")
+    }
   }
+  const askAlone = async (): Promise<Verdict> => {
+    const own = fresh()
+    try {
+      return await askOf(own)
+    } finally {
+      own.close()
+    }
+  }
+  if (atLoad) return askAlone()
+  const shared = await askOf(worker())
+  // What hardly any test meets may be something that is made once in a process, and was made before the mutant came.
+  return shared.state === "survived" && covering.length <= 2 ? askAlone() : shared
 }
 
 const runGroup = async (group: Group, files: ReadonlyArray<string>): Promise<ReadonlyArray<Verdict>> => {

@@ -32,11 +32,11 @@ const inFolder = (folder: string, names?: ReadonlyArray<string>): ReadonlyArray<
     : names.map((name) => `${folder}/${name}.ts`)
 
 export const groups = (): ReadonlyArray<Group> => [
-  { name: "failure", files: ["PgFailure.ts"], tests: testsIn("test/unit/PgFailure.test.ts", "test/unit/mutants/PgFailure.test.ts") },
+  { name: "failure", files: ["PgFailure.ts"], tests: testsIn("test/unit/PgFailure.test.ts", "test/unit/PgFailure.details.test.ts") },
   {
     name: "policy",
     files: inFolder("policy"),
-    tests: testsIn("test/unit/policy", "test/unit/mutants/policy.test.ts", "test/unit/report/order.test.ts", "test/unit/report/properties.test.ts")
+    tests: testsIn("test/unit/policy", "test/unit/report/order.test.ts")
   },
   {
     name: "pool",
@@ -53,11 +53,11 @@ export const groups = (): ReadonlyArray<Group> => [
       "Backoff",
       "Entry"
     ]),
-    tests: testsIn("test/unit/pool", "test/unit/mutants/pool.test.ts")
+    tests: testsIn("test/unit/pool")
   },
   {
     name: "router",
     files: inFolder("topology", ["Router", "Route", "Standing", "Hysteresis", "NodeState"]),
-    tests: testsIn("test/unit/topology", "test/unit/mutants/router.test.ts")
+    tests: testsIn("test/unit/topology")
   }
 ]

@@ -92,8 +92,9 @@ for (const file of files) await import(pathToFileURL(file).href)
 
 loaded = true
 process.on("disconnect", () => process.exit(0))
-process.on("message", (ask: Ask | "baseline") => {
-  const answer: Promise<unknown> = ask === "baseline" ? baseline() : run(ask)
+process.on("message", (ask: Ask | "baseline" | "names") => {
+  const answer: Promise<unknown> =
+    ask === "baseline" ? baseline() : ask === "names" ? Promise.resolve(tests.map(({ name }) => name)) : run(ask)
   void answer.then((told) => process.send!(told))
 })
 process.send!("loaded")
