@@ -168,7 +168,8 @@ describe("any report in any weather", () => {
   for (const seed of seeds(40)) {
     it.effect(`keeps its declaration (seed ${seed})`, () =>
       Effect.gen(function* () {
-        const { budget, byCall, deadline, drawn, nodes, options, outcomes, policies, retries, role } = yield* simulate(seed)
+        const { budget, byCall, deadline, drawn, nodes, options, outcomes, policies, retries, role } =
+          yield* simulate(seed)
         const say = (id: number) => `seed ${seed}, call ${id}`
         for (const { exit, id, left, millis } of outcomes) {
           const executions = byCall.get(id) ?? []

@@ -27,15 +27,24 @@ export type RowDecoder<Row extends Schema.Top> = (
   firstRow?: number
 ) => Effect.Effect<ReadonlyArray<Row["Type"]>, RowDecodeError, Row["DecodingServices"]>
 
+/** Rows that are decoded at a stretch: about a millisecond for a row of six fields. Then others have their turn. */
+const stretch = 2_000
+
 /**
- * Decodes row by row, at once. A schema without services answers with an exit, so that the usual case is a plain loop (0.3
- * microseconds a row); the first row that needs more than that takes the rest through Effect.
+ * Decodes row by row. A schema without services answers with an exit, so that the usual case is a plain loop (0.3
+ * microseconds a row); the first row that needs more than that takes the rest through Effect. A result of up to
+ * {@link stretch} rows is decoded at once.
  */
 export const make = <Row extends Schema.Top>(report: string, schema: Row): RowDecoder<Row> => {
   const decode = SchemaParser.decodeUnknownEffect(schema)
-  return (rows, firstRow = 0) => {
-    const decoded: Array<Row["Type"]> = []
-    for (let index = 0; index < rows.length; index++) {
+  const from = (
+    rows: ReadonlyArray<unknown>,
+    firstRow: number,
+    decoded: Array<Row["Type"]>,
+    begin: number
+  ): ReturnType<RowDecoder<Row>> => {
+    const end = Math.min(rows.length, begin + stretch)
+    for (let index = begin; index < end; index++) {
       const step = decode(rows[index])
       if (!Exit.isExit(step)) return rest(report, decode, rows, firstRow, decoded, index)
       if (step._tag === "Success") decoded.push(step.value)
@@ -46,8 +55,14 @@ export const make = <Row extends Schema.Top>(report: string, schema: Row): RowDe
           : Effect.failCause(issue.failure)
       }
     }
-    return Effect.succeed(decoded)
+    return end === rows.length
+      ? Effect.succeed(decoded)
+      : Effect.andThen(
+          Effect.yieldNow,
+          Effect.suspend(() => from(rows, firstRow, decoded, end))
+        )
   }
+  return (rows, firstRow = 0) => from(rows, firstRow, [], 0)
 }
 
 const rest = <A, R>(
