@@ -54,25 +54,41 @@ export interface LoadOptions {
 /** Beyond the deadline, a caller is told within this many milliseconds. */
 export const grace = 50
 
+interface Absence {
+  readonly from: number
+  readonly to: number
+}
+
+/** Absences that are kept, at least. */
+const remembered = 4_096
+
 /** Sees how long this process itself was not running: a call is not late for what was our own absence. */
 export const heartbeat = (now: () => number) => {
-  const absences: Array<{ readonly from: number; readonly to: number }> = []
+  const absences: Array<Absence> = []
   let last = now()
+  let longest = 0
   const timer = setInterval(() => {
     const at = now()
-    if (at - last > 15) absences.push({ from: last, to: at })
+    if (at - last > 15) {
+      absences.push({ from: last, to: at })
+      longest = Math.max(longest, at - last)
+      // A soak goes on for long, and nobody asks for what was minutes ago.
+      if (absences.length >= 2 * remembered) absences.splice(0, remembered)
+    }
     last = at
   }, 5)
   return {
     /** Milliseconds of absence between two instants, a tick that has not come yet included. */
     between: (from: number, to: number) => {
-      const open = now() - last > 15 ? [{ from: last, to: now() }] : []
-      return [...absences, ...open].reduce(
-        (sum, absence) => sum + Math.max(0, Math.min(to, absence.to) - Math.max(from, absence.from)),
-        0
-      )
+      const at = now()
+      const overlap = (absence: Absence) => Math.max(0, Math.min(to, absence.to) - Math.max(from, absence.from))
+      let sum = at - last > 15 ? overlap({ from: last, to: at }) : 0
+      for (let index = absences.length - 1; index >= 0 && absences[index]!.to > from; index--) {
+        sum += overlap(absences[index]!)
+      }
+      return sum
     },
-    longest: () => Math.max(0, ...absences.map(({ from, to }) => to - from)),
+    longest: () => longest,
     stop: () => clearInterval(timer)
   }
 }
