@@ -15,7 +15,7 @@ import * as Sandbox from "./Sandbox.ts"
 const { values: args } = parseArgs({ options: { only: { type: "string" } } })
 
 /** The random tests of a part: their places and names, asked of a process that has loaded them. */
-const run = async (folder: string, part: Bug["part"]): Promise<string | undefined> => {
+const run = async (folder: string, part: keyof typeof tests): Promise<string | undefined> => {
   const { files, named } = tests[part]
   const worker = new Worker(
     folder,
@@ -43,15 +43,15 @@ const rows: Array<ReadonlyArray<string>> = [["part", "bug", "caught by"]]
 let missed = 0
 try {
   const wanted = bugs.filter(({ part }) => args.only === undefined || args.only === part)
-  for (const part of new Set(wanted.map((one) => one.part))) {
+  for (const part of new Set(wanted.map((one) => one.by ?? one.part))) {
     const broken = await run(sandbox.folder, part)
     if (broken !== undefined) throw new Error(`without any bug: ${part}: ${broken}`)
   }
-  for (const { bug, file, from, part, to } of wanted) {
+  for (const { bug, by, file, from, part, to } of wanted) {
     const text = fs.readFileSync(path.join(Sandbox.sdk, file), "utf8")
     if (text.split(from).length !== 2) throw new Error(`the bug "${bug}" no longer fits ${file}`)
     sandbox.replace(file, text.replace(from, to))
-    const caught = await run(sandbox.folder, part)
+    const caught = await run(sandbox.folder, by ?? part)
     sandbox.replace(file, text)
     if (caught === undefined) missed++
     rows.push([part.padEnd(8), bug.padEnd(62), caught === undefined ? "NOBODY" : short(caught)])
