@@ -11,15 +11,19 @@ export interface Bug {
 }
 
 /** The property tests of each part, by file (from test/unit) and by what their names hold. */
-export const tests: Record<Bug["part"] | "report", { readonly files: ReadonlyArray<string>; readonly named: RegExp }> = {
-  pool: { files: ["pool/SessionPool.model.test.ts"], named: /random histories/ },
-  retry: { files: ["policy/Retry.test.ts"], named: /property/ },
-  breaker: { files: ["policy/Breaker.test.ts"], named: /property/ },
-  router: { files: ["topology/router.test.ts", "topology/state.test.ts", "topology/health.test.ts"], named: /at random|random/ },
-  deadline: { files: ["policy/Deadline.test.ts"], named: /property/ },
-  failure: { files: ["PgFailure.test.ts"], named: /is total|every row/ },
-  report: { files: ["report/properties.test.ts"], named: /keeps its declaration/ }
-}
+export const tests: Record<Bug["part"] | "report", { readonly files: ReadonlyArray<string>; readonly named: RegExp }> =
+  {
+    pool: { files: ["pool/SessionPool.model.test.ts"], named: /random histories/ },
+    retry: { files: ["policy/Retry.test.ts"], named: /property/ },
+    breaker: { files: ["policy/Breaker.test.ts"], named: /property/ },
+    router: {
+      files: ["topology/router.test.ts", "topology/state.test.ts", "topology/health.test.ts"],
+      named: /at random|random/
+    },
+    deadline: { files: ["policy/Deadline.test.ts"], named: /property/ },
+    failure: { files: ["PgFailure.test.ts"], named: /is total|every row/ },
+    report: { files: ["report/properties.test.ts"], named: /keeps its declaration/ }
+  }
 
 export const bugs: ReadonlyArray<Bug> = [
   {

@@ -12,8 +12,36 @@ const of = (input: PgFailure.Input) => PgFailure.classify({ sent: true, ...input
 
 describe("PgFailure in detail", () => {
   it("alarms about configuration, credentials, disks, corruption and bugs, and about nothing else", () => {
-    const alarming = ["08P01", "25P03", "25P04", "28P01", "3D000", "53100", "57P04", "57P05", "58030", "F0000", "XX000", "XX001", "XX002"]
-    const calm = ["08006", "40001", "40P01", "42P01", "42501", "53300", "53400", "55P03", "57014", "57P01", "57P03", "22012", "99999"]
+    const alarming = [
+      "08P01",
+      "25P03",
+      "25P04",
+      "28P01",
+      "3D000",
+      "53100",
+      "57P04",
+      "57P05",
+      "58030",
+      "F0000",
+      "XX000",
+      "XX001",
+      "XX002"
+    ]
+    const calm = [
+      "08006",
+      "40001",
+      "40P01",
+      "42P01",
+      "42501",
+      "53300",
+      "53400",
+      "55P03",
+      "57014",
+      "57P01",
+      "57P03",
+      "22012",
+      "99999"
+    ]
     for (const sqlState of alarming) assert.isTrue(of({ sqlState }).alarm, sqlState)
     for (const sqlState of calm) assert.isFalse(of({ sqlState }).alarm, sqlState)
     assert.isTrue(of({ transport: "TLS" }).alarm)
@@ -22,14 +50,17 @@ describe("PgFailure in detail", () => {
   })
 
   it("looks at the role of a node where it may have changed, and nowhere else", () => {
-    for (const sqlState of ["08001", "08006", "57P01", "57P02", "57P03", "25006"]) assert.isTrue(of({ sqlState }).probe, sqlState)
-    for (const sqlState of ["53300", "57014", "40001", "58030", "28P01"]) assert.isFalse(of({ sqlState }).probe, sqlState)
+    for (const sqlState of ["08001", "08006", "57P01", "57P02", "57P03", "25006"])
+      assert.isTrue(of({ sqlState }).probe, sqlState)
+    for (const sqlState of ["53300", "57014", "40001", "58030", "28P01"])
+      assert.isFalse(of({ sqlState }).probe, sqlState)
     assert.isTrue(of({ transport: "ECONNRESET" }).probe)
     assert.isTrue(of({ timer: "connect" }).probe)
   })
 
   it("goes elsewhere where another node may be better", () => {
-    for (const sqlState of ["08001", "57P01", "57P03", "53300", "53100", "58030"]) assert.strictEqual(of({ sqlState }).reroute, "other", sqlState)
+    for (const sqlState of ["08001", "57P01", "57P03", "53300", "53100", "58030"])
+      assert.strictEqual(of({ sqlState }).reroute, "other", sqlState)
     assert.strictEqual(of({ timer: "attempt" }).reroute, "other")
     assert.strictEqual(of({ sqlState: "25006" }).reroute, "primary")
     for (const sqlState of ["08006", "40001", "42P01"]) assert.isUndefined(of({ sqlState }).reroute, sqlState)
@@ -45,7 +76,10 @@ describe("PgFailure in detail", () => {
     const overrides = Context.get(Context.empty(), PgFailure.CurrentOverrides)
     assert.instanceOf(overrides, Map)
     assert.strictEqual(overrides.size, 0)
-    assert.deepStrictEqual(PgFailure.classify({ sqlState: "40001" }, overrides), PgFailure.classify({ sqlState: "40001" }))
+    assert.deepStrictEqual(
+      PgFailure.classify({ sqlState: "40001" }, overrides),
+      PgFailure.classify({ sqlState: "40001" })
+    )
   })
 
   it("facts are out of sight, and can be replaced", () => {
@@ -72,8 +106,10 @@ describe("PgFailure in detail", () => {
   })
 
   it("looks four causes deep, and comes back from a circle", () => {
-    const at = (depth: number): unknown => (depth === 0 ? { code: "40001", severity: "ERROR" } : { cause: at(depth - 1) })
-    for (const depth of [0, 1, 2, 3]) assert.strictEqual(PgFailure.inputOf(unknown(at(depth))).sqlState, "40001", `${depth}`)
+    const at = (depth: number): unknown =>
+      depth === 0 ? { code: "40001", severity: "ERROR" } : { cause: at(depth - 1) }
+    for (const depth of [0, 1, 2, 3])
+      assert.strictEqual(PgFailure.inputOf(unknown(at(depth))).sqlState, "40001", `${depth}`)
     for (const depth of [4, 5, 6]) assert.isUndefined(PgFailure.inputOf(unknown(at(depth))).sqlState, `${depth}`)
     const circle: { cause?: unknown } = {}
     circle.cause = circle

@@ -64,7 +64,11 @@ describe("a breaker in detail", () => {
       yield* breaker.forceOpen("n").pipe(listen)
       yield* breaker.disable("n").pipe(listen)
       assert.deepStrictEqual(
-        events.map(({ attributes, event }) => [event, attributes["name"], attributes["from"] ?? attributes["retryAfterMillis"]]),
+        events.map(({ attributes, event }) => [
+          event,
+          attributes["name"],
+          attributes["from"] ?? attributes["retryAfterMillis"]
+        ]),
         [
           ["open", "b", "closed"],
           ["refused", "b", 5000],
@@ -113,7 +117,9 @@ describe("a breaker in detail", () => {
   it.effect("late results of a closed state do not prolong the open time", () =>
     Effect.gen(function* () {
       const breaker = make()
-      const late = yield* Effect.forkChild(Effect.exit(breaker.protect(Effect.andThen(Effect.sleep("3 seconds"), down), "n")))
+      const late = yield* Effect.forkChild(
+        Effect.exit(breaker.protect(Effect.andThen(Effect.sleep("3 seconds"), down), "n"))
+      )
       yield* TestClock.adjust(0)
       yield* times(2, breaker.protect(down, "n"))
       yield* TestClock.adjust("3 seconds")
@@ -155,7 +161,8 @@ describe("a breaker in detail", () => {
       assert.strictEqual(yield* probe(Effect.sleep("2 seconds")), "open")
       assert.strictEqual(yield* probe(Effect.sleep("500 millis")), "closed")
       // Two seconds in a queue are not the server's.
-      const queued = (begun: () => void) => Effect.andThen(Effect.andThen(Effect.sleep("2 seconds"), Effect.sync(begun)), Effect.sleep("500 millis"))
+      const queued = (begun: () => void) =>
+        Effect.andThen(Effect.andThen(Effect.sleep("2 seconds"), Effect.sync(begun)), Effect.sleep("500 millis"))
       assert.strictEqual(yield* probe(queued), "closed")
       assert.strictEqual(yield* probe(() => Effect.sleep("2 seconds")), "closed")
       const hanging = (begun: () => void) => Effect.andThen(Effect.sync(begun), Effect.sleep("2 seconds"))
@@ -201,7 +208,12 @@ describe("a breaker in detail", () => {
       const breaker = make()
       const seen: Array<Breaker.Change> = []
       const reader = yield* Effect.forkChild(
-        Stream.runForEach(breaker.changes, (change) => Effect.andThen(Effect.sleep("1 second"), Effect.sync(() => seen.push(change)))),
+        Stream.runForEach(breaker.changes, (change) =>
+          Effect.andThen(
+            Effect.sleep("1 second"),
+            Effect.sync(() => seen.push(change))
+          )
+        ),
         { startImmediately: true }
       )
       for (let index = 0; index < 400; index++) yield* breaker.forceOpen(`n${index}`)

@@ -57,7 +57,12 @@ describe("retries in detail", () => {
   it.effect("a kind of its own comes before the tag", () =>
     Effect.gen(function* () {
       const { events, listen } = recorder()
-      const policy = Retry.make<unknown>({ key: "k", ...spaced, retries: 1, classify: () => ({ retry: true, kind: "own" }) })
+      const policy = Retry.make<unknown>({
+        key: "k",
+        ...spaced,
+        retries: 1,
+        classify: () => ({ retry: true, kind: "own" })
+      })
       yield* through(policy.run(failing({ _tag: "Down" })).pipe(listen))
       assert.deepStrictEqual(new Set(events.map(({ attributes }) => attributes["kind"])), new Set(["own"]))
     })
@@ -78,7 +83,13 @@ describe("retries in detail", () => {
       const budget = RetryBudget.make({ key: "b", ratio: 1, minimum: 0 })
       const policy = Retry.make<unknown>({ key: "k", ...spaced, budget, classify: () => always })
       assert.deepStrictEqual(yield* through(policy.run(failing("down", 1))), Exit.succeed("ok"))
-      assert.deepStrictEqual(policy.describe.budget, { policy: "retry-budget", key: "b", ratio: 1, minimum: 0, windowMillis: 10_000 })
+      assert.deepStrictEqual(policy.describe.budget, {
+        policy: "retry-budget",
+        key: "b",
+        ratio: 1,
+        minimum: 0,
+        windowMillis: 10_000
+      })
     })
   )
 
@@ -87,7 +98,13 @@ describe("retries in detail", () => {
       const delays = (random: number) =>
         Effect.gen(function* () {
           const { events, listen } = recorder()
-          const policy = Retry.make<unknown>({ key: "k", ...spaced, jitter: "decorrelated", retries: 2, classify: () => always })
+          const policy = Retry.make<unknown>({
+            key: "k",
+            ...spaced,
+            jitter: "decorrelated",
+            retries: 2,
+            classify: () => always
+          })
           yield* through(policy.run(failing("down")).pipe(listen, chance(random)))
           return events.filter(({ event }) => event === "retry").map(({ attributes }) => attributes["delayMillis"])
         })
@@ -107,7 +124,11 @@ describe("a budget in detail", () => {
     for (let from = 5000; from < 15_000; from += 1300) {
       budget.deposit(from)
       for (let at = from; at < from + 1300; at += 50) {
-        assert.strictEqual(budget.available(at), at < from + 900 ? 1 : at >= from + 1000 ? 0 : budget.available(at), `${at}`)
+        assert.strictEqual(
+          budget.available(at),
+          at < from + 900 ? 1 : at >= from + 1000 ? 0 : budget.available(at),
+          `${at}`
+        )
       }
     }
     for (let at = 15_000; at < 20_000; at += 50) budget.available(at)
@@ -133,7 +154,11 @@ describe("deadlines in detail", () => {
     Effect.gen(function* () {
       const { events, listen } = recorder()
       const attempt = Deadline.attempt(Effect.never, { key: "a", duration: "1 second" })
-      yield* through(Deadline.within(Effect.andThen(Effect.exit(attempt), Effect.never), { key: "d", duration: "3 seconds" }).pipe(listen))
+      yield* through(
+        Deadline.within(Effect.andThen(Effect.exit(attempt), Effect.never), { key: "d", duration: "3 seconds" }).pipe(
+          listen
+        )
+      )
       assert.deepStrictEqual(
         events.map(({ attributes, event, key }) => ({ key, event, attributes })),
         [
@@ -188,7 +213,9 @@ describe("hedges in detail", () => {
       assert.deepStrictEqual(events, [])
       yield* race(1000, 50)
       yield* race(200, 5000)
-      yield* through(hedge.run((candidate) => Effect.andThen(Effect.sleep(150), Effect.fail(candidate)), 2).pipe(listen))
+      yield* through(
+        hedge.run((candidate) => Effect.andThen(Effect.sleep(150), Effect.fail(candidate)), 2).pipe(listen)
+      )
       assert.deepStrictEqual(
         events.map(({ attributes, event }) => [event, attributes["candidate"]]),
         [
@@ -220,7 +247,12 @@ describe("hedges in detail", () => {
   )
 
   it("describe when they begin", () => {
-    assert.deepStrictEqual(Hedge.make({ key: "h" }).describe, { policy: "hedge", key: "h", after: { percentile: 0.95 }, max: 1 })
+    assert.deepStrictEqual(Hedge.make({ key: "h" }).describe, {
+      policy: "hedge",
+      key: "h",
+      after: { percentile: 0.95 },
+      max: 1
+    })
     const fixed = Hedge.make({ key: "h", after: "2 seconds", max: 2 }).describe
     assert.deepStrictEqual(fixed, { policy: "hedge", key: "h", after: { millis: 2000 }, max: 2 })
     const share = Hedge.make({ key: "h", after: { percentile: 0.5 } }).describe
@@ -231,15 +263,28 @@ describe("hedges in detail", () => {
     Effect.gen(function* () {
       const hedge = Hedge.make<string>({ key: "h", after: "100 millis", fatal: (error) => error === "fatal" })
       const late = (first: number, second: number) =>
-        hedge.run((candidate) => Effect.andThen(Effect.sleep(candidate === 0 ? first : second), Effect.fail(`error ${candidate}`)), 2)
+        hedge.run(
+          (candidate) =>
+            Effect.andThen(Effect.sleep(candidate === 0 ? first : second), Effect.fail(`error ${candidate}`)),
+          2
+        )
       assert.strictEqual(errorOf(yield* through(late(500, 200))), "error 0")
       assert.strictEqual(errorOf(yield* through(late(500, 600))), "error 0")
       let asked = 0
-      const fatal = hedge.run(() => Effect.andThen(Effect.sync(() => asked++), Effect.fail("fatal")), 2)
+      const fatal = hedge.run(
+        () =>
+          Effect.andThen(
+            Effect.sync(() => asked++),
+            Effect.fail("fatal")
+          ),
+        2
+      )
       assert.strictEqual(errorOf(yield* through(fatal)), "fatal")
       assert.strictEqual(asked, 1)
       // What fails at once is answered by the next candidate at once.
-      const started = yield* Effect.exit(hedge.run((candidate) => (candidate === 0 ? Effect.fail("no") : Effect.succeed("yes")), 2))
+      const started = yield* Effect.exit(
+        hedge.run((candidate) => (candidate === 0 ? Effect.fail("no") : Effect.succeed("yes")), 2)
+      )
       assert.deepStrictEqual(started, Exit.succeed("yes"))
     })
   )
@@ -313,7 +358,16 @@ describe("shedding in detail", () => {
   const overloaded = Effect.fail({ _tag: "Overloaded" })
 
   it("describes itself, with its defaults", () => {
-    const all = { policy: "shed", key: "s", k: 2, windowMillis: 120_000, minimumCalls: 20, maxShare: 0.9, deadlines: 0.2, dark: false }
+    const all = {
+      policy: "shed",
+      key: "s",
+      k: 2,
+      windowMillis: 120_000,
+      minimumCalls: 20,
+      maxShare: 0.9,
+      deadlines: 0.2,
+      dark: false
+    }
     assert.deepStrictEqual(Shed.make({ key: "s" }).describe, all as Shed.Description)
     const own = Shed.make({ ...options, deadlines: false, dark: true }).describe
     assert.deepInclude(own, { minimumCalls: 4, deadlines: undefined, dark: true, windowMillis: 10_000 })
@@ -365,7 +419,9 @@ describe("shedding in detail", () => {
       assert.deepInclude(errorOf(yield* call(0)), { policy: "shed", key: "s", limit: 2, waiting: 0 })
       assert.lengthOf(events, 1)
       // Nobody of this priority has asked before: nothing is known of it.
-      const first = shed.run(Effect.succeed("served")).pipe(chance(0), Effect.provideService(Caller.Current, { priority: 7 }))
+      const first = shed
+        .run(Effect.succeed("served"))
+        .pipe(chance(0), Effect.provideService(Caller.Current, { priority: 7 }))
       assert.strictEqual(yield* first, "served")
       assert.strictEqual(events[0]?.attributes["reason"], "throttled")
       assert.isAtLeast(events[0]?.attributes["chance"] as number, expected)
@@ -395,7 +451,14 @@ describe("bulkheads in detail", () => {
       const none = Bulkhead.make({ key: "b", permits: 1 })
       const some = Bulkhead.make({ key: "b", permits: 1, queue: 1, maxWait: "2 seconds" })
       const never = Bulkhead.make({ key: "b", permits: 1, queue: 1, maxWait: 0 })
-      const plain = { policy: "bulkhead", key: "b", permits: 1, queue: 0, maxWaitMillis: undefined, adaptive: undefined }
+      const plain = {
+        policy: "bulkhead",
+        key: "b",
+        permits: 1,
+        queue: 0,
+        maxWaitMillis: undefined,
+        adaptive: undefined
+      }
       assert.deepStrictEqual(none.describe, plain as Bulkhead.Description)
       assert.deepInclude(some.describe, { queue: 1, maxWaitMillis: 2000 })
       for (const [bulkhead, inQueue, reason] of [
@@ -422,11 +485,17 @@ describe("bulkheads in detail", () => {
       const bulkhead = Bulkhead.make({ key: "b", permits: 1, queue: 1 })
       const phase = Effect.withFiberSucceed((fiber) => fiber.getRef(Deadline.Current)?.progress.phase)
       const holder = yield* Effect.forkChild(bulkhead.withPermit(Effect.sleep("1 second")), { startImmediately: true })
-      const waiting = Deadline.within(Effect.andThen(Deadline.enter("acquire"), bulkhead.withPermit(phase)), { key: "d", duration: "1 minute" })
-      assert.deepStrictEqual(yield* through(waiting), Exit.succeed("acquire"))
+      const waiting = Deadline.within(Effect.andThen(Deadline.enter("acquire"), bulkhead.withPermit(phase)), {
+        key: "d",
+        duration: "1 minute"
+      })
+      assert.deepStrictEqual(yield* through(waiting), Exit.succeed("acquire" as const))
       yield* Fiber.join(holder)
       const again = yield* Effect.forkChild(bulkhead.withPermit(Effect.never), { startImmediately: true })
-      const cut = Deadline.within(Effect.andThen(Deadline.enter("acquire"), bulkhead.withPermit(phase)), { key: "d", duration: "1 second" })
+      const cut = Deadline.within(Effect.andThen(Deadline.enter("acquire"), bulkhead.withPermit(phase)), {
+        key: "d",
+        duration: "1 second"
+      })
       assert.deepInclude(errorOf(yield* through(cut)), { phase: "queue" })
       yield* Fiber.interrupt(again)
     })
@@ -436,17 +505,24 @@ describe("bulkheads in detail", () => {
     Effect.gen(function* () {
       const samples: Array<readonly [number, number, string]> = []
       const adaptive = {
-        name: "fake",
+        name: "aimd" as const,
         minimum: 1,
         maximum: 9,
         current: () => 3,
         sample: (millis: number, inUse: number, outcome: string) => void samples.push([millis, inUse, outcome])
       }
       const bulkhead = Bulkhead.make({ key: "b", permits: 1, adaptive })
-      assert.deepStrictEqual(bulkhead.describe.adaptive, { name: "fake", minimum: 1, maximum: 9 })
+      assert.deepStrictEqual(bulkhead.describe.adaptive, { name: "aimd", minimum: 1, maximum: 9 })
       assert.strictEqual(bulkhead.stats().permits, 3)
       yield* TestClock.adjust("5 seconds")
-      for (const work of [Effect.sleep(20), Effect.fail({ _tag: "AttemptTimeout" }), Effect.fail({ _tag: "Other" }), Effect.fail(null), Effect.fail(7), Effect.die("bug")]) {
+      for (const work of [
+        Effect.sleep(20),
+        Effect.fail({ _tag: "AttemptTimeout" }),
+        Effect.fail({ _tag: "Other" }),
+        Effect.fail(null),
+        Effect.fail(7),
+        Effect.die("bug")
+      ]) {
         yield* through(bulkhead.withPermit(work as Effect.Effect<void, unknown>), 1)
       }
       const outcomes = ["ok", "overload", "dropped", "dropped", "dropped", "dropped"]

@@ -169,7 +169,8 @@ const holds = (report: Report.Any, where: string): void => {
     plan.memoryBytes
   ]
   for (const number of numbers) {
-    if (number !== undefined) assert.isTrue(Number.isFinite(number) && number >= 0, `${where}: ${number} in ${told(plan)}`)
+    if (number !== undefined)
+      assert.isTrue(Number.isFinite(number) && number >= 0, `${where}: ${number} in ${told(plan)}`)
   }
   assert.isAtLeast(plan.attempts, 1, where)
   assert.isTrue(Number.isInteger(plan.attempts) && Number.isInteger(plan.leases), where)
@@ -214,14 +215,21 @@ describe("random declarations", () => {
           const again = declare(shuffled(of, options))
           assert.deepStrictEqual(Report.explain(again), Report.explain(report), where)
           const { exit } = yield* run(
-            Effect.provideService(report.run({}) as Effect.Effect<unknown, { readonly _tag: string }>, replica as any, role)
+            Effect.provideService(
+              report.run({}) as Effect.Effect<unknown, { readonly _tag: string }>,
+              replica as any,
+              role
+            )
           )
           if (Exit.isSuccess(exit)) assert.deepStrictEqual(exit.value, [{ n: 1 }], where)
           else {
             assert.isFalse(Cause.hasDies(exit.cause), `${where}: ${Cause.pretty(exit.cause)}`)
             const error = Cause.findErrorOption(exit.cause)
             const tags = Report.explain(report).failures
-            assert.isTrue(error._tag === "Some" && tags.includes(error.value._tag), `${where}: ${Cause.pretty(exit.cause)}`)
+            assert.isTrue(
+              error._tag === "Some" && tags.includes(error.value._tag),
+              `${where}: ${Cause.pretty(exit.cause)}`
+            )
           }
         }
         assert.isAbove(refused, runs / 10)

@@ -178,7 +178,8 @@ describe("any report in any weather", () => {
     it.effect(`keeps its declaration (seed ${seed})`, () =>
       Effect.gen(function* () {
         const found = yield* simulate(seed)
-        const { budget, byCall, deadline, doubtful, drawn, nodes, options, outcomes, policies, retries, role, vain } = found
+        const { budget, byCall, deadline, doubtful, drawn, nodes, options, outcomes, policies, retries, role, vain } =
+          found
         const say = (id: number) => `seed ${seed}, call ${id}`
         for (const { exit, id, left, millis } of outcomes) {
           const executions = byCall.get(id) ?? []

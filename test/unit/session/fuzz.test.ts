@@ -62,7 +62,10 @@ const damages: Record<string, (of: Random, bytes: Buffer) => Buffer> = {
   length: (of, bytes) => {
     const copy = Buffer.from(bytes)
     const real = copy.readInt32BE(1)
-    copy.writeInt32BE(of.pick([0, 3, 4, -1, -(2 ** 31), real - 1, real + 1, real + of.below(50), 16_777_217, 2 ** 30, 2 ** 31 - 1]), 1)
+    copy.writeInt32BE(
+      of.pick([0, 3, 4, -1, -(2 ** 31), real - 1, real + 1, real + of.below(50), 16_777_217, 2 ** 30, 2 ** 31 - 1]),
+      1
+    )
     return copy
   },
   type: (of, bytes) => Buffer.concat([Buffer.from(of.pick(types)), bytes.subarray(1)]),
@@ -136,7 +139,8 @@ describe("a session and a server that says anything", () => {
       doubleComplete: (_: Random, bytes: Buffer) => (bytes[0] === 0x43 ? Buffer.concat([bytes, bytes]) : bytes),
       loseComplete: (_: Random, bytes: Buffer) => (bytes[0] === 0x43 ? Buffer.alloc(0) : bytes),
       loseNoData: (_: Random, bytes: Buffer) => (bytes[0] === 0x6e || bytes[0] === 0x54 ? Buffer.alloc(0) : bytes),
-      foreign: (of: Random, bytes: Buffer) => Buffer.concat([message(of.pick(["G", "H", "R", "K", "v", "x"]), int32(3)), bytes])
+      foreign: (of: Random, bytes: Buffer) =>
+        Buffer.concat([message(of.pick(["G", "H", "R", "K", "v", "x"]), int32(3)), bytes])
     }
     let died = 0
     for (let run = seed; run < seed + runs; run++) {
@@ -194,7 +198,8 @@ describe("a session and a server that says anything", () => {
       first = false
       return part
     }
-    for (let left = 400; left > 0 && asked.answers.length === 0; left--) await new Promise((next) => setTimeout(next, 10))
+    for (let left = 400; left > 0 && asked.answers.length === 0; left--)
+      await new Promise((next) => setTimeout(next, 10))
     answeredOnce([asked], "silence")
     assert.strictEqual(factsOf(wire.dead)?.bound, "silence")
     assert.isTrue(server.destroyed)
@@ -234,7 +239,7 @@ describe("a session and a server that says anything", () => {
       const bytes = Buffer.concat(
         (of.chance(0.1) ? polite : said).map((one) => (of.chance(0.05) ? damages[of.pick(kinds)]!(of, one) : one))
       )
-      for (let at = 0; at < bytes.length && results.length === 0; ) {
+      for (let at = 0; at < bytes.length && results.length === 0;) {
         const size = 1 + of.below(30)
         socket.emit("data", bytes.subarray(at, at + size))
         at += size

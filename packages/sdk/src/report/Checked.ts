@@ -24,7 +24,8 @@ export const check = (name: string, options: Readonly<Record<string, any>>): voi
     if (!(long && length <= longest)) refuse(field, `must be a duration ${least}, and at most a year`)
   }
   const whole = (field: string, value: unknown, least: number, most = Number.MAX_SAFE_INTEGER): void => {
-    if (value === undefined || (Number.isInteger(value) && (value as number) >= least && (value as number) <= most)) return
+    if (value === undefined || (Number.isInteger(value) && (value as number) >= least && (value as number) <= most))
+      return
     const limit = most === Number.MAX_SAFE_INTEGER ? "" : ` and at most ${most}`
     refuse(field, `must be a whole number of at least ${least}${limit}, not ${shown(value)}`)
   }
@@ -125,7 +126,8 @@ export const check = (name: string, options: Readonly<Record<string, any>>): voi
 
   const hedge = group("hedge", options.hedge)
   if (hedge !== undefined) {
-    if (isOptions(hedge.after) && "percentile" in hedge.after) fraction("hedge.after.percentile", hedge.after.percentile)
+    if (isOptions(hedge.after) && "percentile" in hedge.after)
+      fraction("hedge.after.percentile", hedge.after.percentile)
     else duration("hedge.after", hedge.after, "of zero or more")
     budget("hedge.budget", hedge.budget)
     if (options.writes !== undefined) refuse("hedge", "cannot be declared by a report that writes")
@@ -146,4 +148,8 @@ const isOptions = (value: unknown): value is Readonly<Record<string, any>> =>
 
 /** Short, and never a text of its own making. */
 const shown = (value: unknown): string =>
-  typeof value === "object" && value !== null ? "an object" : typeof value === "function" ? "a function" : String(value).slice(0, 40)
+  typeof value === "object" && value !== null
+    ? "an object"
+    : typeof value === "function"
+      ? "a function"
+      : String(value).slice(0, 40)

@@ -112,7 +112,10 @@ const isFar = (value: unknown): value is Date => value instanceof Date && Math.a
 const instantText = (date: Date): string => {
   const year = date.getUTCFullYear()
   const text = date.toISOString()
-  const rest = text.slice(text.indexOf("T") - 6).replace("T", " ").replace("Z", "+00")
+  const rest = text
+    .slice(text.indexOf("T") - 6)
+    .replace("T", " ")
+    .replace("Z", "+00")
   const shown = String(year > 0 ? year : 1 - year).padStart(4, "0")
   return year > 0 ? shown + rest : `${shown}${rest} BC`
 }

@@ -116,7 +116,9 @@ const parseJson = (text: string): unknown => {
   if (mayBeInexact.test(text)) {
     for (const [token] of text.replace(strings, '""').matchAll(numbers)) {
       if (isExact(token)) continue
-      throw new Error("it holds a number that JavaScript would change; cast the column to text, or the number to a string")
+      throw new Error(
+        "it holds a number that JavaScript would change; cast the column to text, or the number to a string"
+      )
     }
   }
   return JSON.parse(text)
