@@ -54,7 +54,7 @@ const wanted = (group: Group): ReadonlyArray<string> =>
     : group.files.filter((file) => args.only!.some((name) => path.basename(file, ".ts") === name || file === name))
 
 /** So long may a test take under a mutant before it counts as hanging. */
-const patience = (millis: number): number => 1_500 + millis * 5
+const patience = (millis: number): number => 1_500 + millis * 3
 
 /** Tests that have noticed mutants of a file are asked first. */
 const kills = new Map<string, Map<number, number>>()
