@@ -44,8 +44,8 @@ export class Worker {
         new URL(`file://${path.join(root, "node_modules/tsx/dist/loader.mjs")}`).href
       ],
       env: {
-        // A random history in forty finds what two hundred find, or very nearly.
-        SLUICE_POOL_RUNS: "40",
+        // What two hundred random histories find of a mutant, twenty find very nearly.
+        SLUICE_POOL_RUNS: "20",
         ...process.env,
         SLUICE_MUTANT_TESTS: JSON.stringify(files.map((file) => path.join(folder, file))),
         ...(mutant !== undefined && { SLUICE_MUTANT: String(mutant) })

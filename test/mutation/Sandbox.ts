@@ -23,7 +23,14 @@ export const make = (options: { readonly realVitest: boolean }): Sandbox => {
       recursive: true,
       filter: (source) => !/node_modules|[/\\]dist([/\\]|$)|\.tsbuildinfo$/.test(path.relative(root, source))
     })
-  for (const each of ["packages/sdk", "packages/examples", "test", "package.json", "vitest.config.ts", "tsconfig.base.json"])
+  for (const each of [
+    "packages/sdk",
+    "packages/examples",
+    "test",
+    "package.json",
+    "vitest.config.ts",
+    "tsconfig.base.json"
+  ])
     copy(each)
   const modules = path.join(folder, "node_modules")
   const installed = path.join(root, "node_modules")

@@ -81,5 +81,164 @@ export const explained: ReadonlyArray<Explained> = [
     original: "piece - pieces + 1",
     replacement: "piece - pieces - 1",
     reason: "clears a slot twice when all of them are cleared"
+  },
+  {
+    file: "policy/Deadline.ts",
+    original: "exit !== undefined",
+    replacement: "false",
+    reason: "a short cut: work that has ended is observed at once"
+  },
+  {
+    file: "policy/FairQueue.ts",
+    original: "waiting.size >= most.size",
+    replacement: "waiting.size > most.size",
+    reason: "of tenants with as many waiters each, any may lose its last"
+  },
+  {
+    file: "policy/RateLimit.ts",
+    original: "known === undefined && fullAt.size >= sweepAt",
+    replacement: "true",
+    reason: "sweeps more often; what it forgets says nothing any more"
+  },
+  {
+    file: "policy/RateLimit.ts",
+    original: "known === undefined && fullAt.size >= sweepAt",
+    replacement: "(known === undefined) || (fullAt.size >= sweepAt)",
+    reason: "sweeps more often; what it forgets says nothing any more"
+  },
+  {
+    file: "policy/RateLimit.ts",
+    original: "wait < 1e-6",
+    replacement: "wait <= 1e-6",
+    reason: "a millionth of a millisecond"
+  },
+  {
+    file: "policy/Retry.ts",
+    original: "delay === 0",
+    replacement: "false",
+    reason: "a sleep of zero"
+  },
+  {
+    file: "policy/RetryBudget.ts",
+    original: "Math.floor(at / width)",
+    replacement: "Math.ceil(at / width)",
+    reason: "the pieces of the window begin elsewhere; no promise depends on where"
+  },
+  {
+    file: "policy/RetryBudget.ts",
+    original: "bucket <= current",
+    replacement: "false",
+    reason: "in the current piece nothing is to be cleared, and time does not run backwards"
+  },
+  {
+    file: "policy/RetryBudget.ts",
+    original: "bucket <= current",
+    replacement: "bucket < current",
+    reason: "in the current piece nothing is to be cleared"
+  },
+  {
+    file: "policy/RetryBudget.ts",
+    original: "bucket - current >= size",
+    reason: "a short cut: the loop clears every slot as well"
+  },
+  {
+    file: "policy/Shed.ts",
+    original: "-1",
+    replacement: "1",
+    reason: "the first pieces of the life of a process"
+  },
+  {
+    file: "policy/Shed.ts",
+    original: "piece - pieces + 1",
+    replacement: "piece - pieces - 1",
+    reason: "clears a slot twice when all of them are cleared"
+  },
+  {
+    file: "policy/Shed.ts",
+    original: "wanted === 0",
+    replacement: "false",
+    reason: "a short cut: nothing wanted is nothing refused"
+  },
+  {
+    file: "policy/Shed.ts",
+    original: "own === 0",
+    replacement: "false",
+    reason: "a short cut: nobody of this priority has been counted, and the division gives no chance below one"
+  },
+  {
+    file: "policy/Shed.ts",
+    original: "deadlines === undefined",
+    replacement: "false",
+    reason: "comparing with undefined is false as well"
+  },
+  {
+    file: "policy/Shed.ts",
+    original: "left === Infinity",
+    replacement: "false",
+    reason: "nothing is longer than no deadline"
+  },
+  {
+    file: "policy/Shed.ts",
+    original: "chance > 0",
+    replacement: "chance >= 0",
+    reason: "no chance is below zero"
+  },
+  {
+    file: "policy/Shed.ts",
+    original: "fiber.getRef(Random.Random).nextDoubleUnsafe() < chance",
+    replacement: "fiber.getRef(Random.Random).nextDoubleUnsafe() <= chance",
+    reason: "a random number that is exactly the chance"
+  },
+  {
+    file: "policy/Bulkhead.ts",
+    original: 'last.resume?.(false, "displaced")',
+    reason: "whoever is in the queue waits"
+  },
+  {
+    file: "policy/Bulkhead.ts",
+    original: 'this.resume?.(false, "waited too long")',
+    reason: "whoever is in the queue waits"
+  },
+  {
+    file: "policy/Bulkhead.ts",
+    original: "phase !== undefined",
+    replacement: "true",
+    reason: "without a deadline there is no phase to enter"
+  },
+  {
+    file: "policy/Bulkhead.ts",
+    original: "shared.maxWait !== undefined && Deadline.remainingOf(fiber) > shared.maxWait",
+    replacement: "(shared.maxWait !== undefined) || (Deadline.remainingOf(fiber) > shared.maxWait)",
+    reason: "a timer beside a deadline that comes first"
+  },
+  {
+    file: "policy/Bulkhead.ts",
+    original: "Deadline.remainingOf(fiber) > shared.maxWait",
+    replacement: "Deadline.remainingOf(fiber) >= shared.maxWait",
+    reason: "both come in the same millisecond"
+  },
+  {
+    file: "policy/Hedge.ts",
+    original: "candidate === 0 || failed === undefined",
+    replacement: "(candidate === 0) && (failed === undefined)",
+    reason: "the first attempt ends before all have failed, and it is its error that is kept"
+  },
+  {
+    file: "policy/Hedge.ts",
+    original: "!over",
+    replacement: "true",
+    reason: "arming looks at it again"
+  },
+  {
+    file: "policy/Hedge.ts",
+    original: "limit < 1",
+    replacement: "false",
+    reason: "a short cut: with one candidate the race has one runner"
+  },
+  {
+    file: "policy/Hedge.ts",
+    original: 'exit !== undefined && (exit._tag === "Success" || isFatal(exit.cause))',
+    replacement: "false",
+    reason: "a short cut: the race sees the end of the first attempt as well"
   }
 ]

@@ -34,7 +34,8 @@ const { values: args } = parseArgs({
 })
 
 const results = path.join(Sandbox.root, "reports/mutation")
-const signature = ({ file, kind, original, replacement }: Mutant): string => `${file}|${kind}|${original}|${replacement}`
+const signature = ({ file, kind, original, replacement }: Mutant): string =>
+  `${file}|${kind}|${original}|${replacement}`
 const oneLine = (text: string): string => {
   const flat = text.replace(/\s+/g, " ")
   return flat.length > 70 ? `${flat.slice(0, 67)}...` : flat
@@ -53,7 +54,7 @@ const wanted = (group: Group): ReadonlyArray<string> =>
     : group.files.filter((file) => args.only!.some((name) => path.basename(file, ".ts") === name || file === name))
 
 /** So long may a test take under a mutant before it counts as hanging. */
-const patience = (millis: number): number => 1_500 + millis * 5
+const patience = (millis: number): number => 1_500 + millis * 3
 
 /** Tests that have noticed mutants of a file are asked first. */
 const kills = new Map<string, Map<number, number>>()
@@ -143,7 +144,12 @@ const runGroup = async (group: Group, files: ReadonlyArray<string>): Promise<Rea
         verdicts.push({ ...last, ...mutant })
         continue
       }
-      const one = await tryOne(mutant, baseline, () => worker, () => start(mutant.id))
+      const one = await tryOne(
+        mutant,
+        baseline,
+        () => worker,
+        () => start(mutant.id)
+      )
       verdicts.push(one)
       if (one.by === "the process broke" || one.by === "the process hung" || ++runs % 150 === 0) {
         worker.close()
@@ -199,7 +205,9 @@ for (const group of groups()) {
   for (const one of verdicts) {
     if (one.state !== "survived") continue
     const covered = one.tests === 0 ? "met by no test" : `${one.tests} tests`
-    console.log(`${one.file}:${one.line} ${one.kind}: ${oneLine(one.original)}  =>  ${oneLine(one.replacement)}  (${covered})`)
+    console.log(
+      `${one.file}:${one.line} ${one.kind}: ${oneLine(one.original)}  =>  ${oneLine(one.replacement)}  (${covered})`
+    )
   }
 }
 if (args.list !== true) {

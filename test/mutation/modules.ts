@@ -32,7 +32,11 @@ const inFolder = (folder: string, names?: ReadonlyArray<string>): ReadonlyArray<
     : names.map((name) => `${folder}/${name}.ts`)
 
 export const groups = (): ReadonlyArray<Group> => [
-  { name: "failure", files: ["PgFailure.ts"], tests: testsIn("test/unit/PgFailure.test.ts", "test/unit/PgFailure.details.test.ts") },
+  {
+    name: "failure",
+    files: ["PgFailure.ts"],
+    tests: testsIn("test/unit/PgFailure.test.ts", "test/unit/PgFailure.details.test.ts")
+  },
   {
     name: "policy",
     files: inFolder("policy"),

@@ -62,9 +62,12 @@ const each =
   (name: string, body: (...args: Array<any>) => unknown): void =>
     cases.forEach((one, index) => add(`${name} #${index}`, () => (Array.isArray(one) ? body(...one) : body(one))))
 
-Object.assign(effect, { prop, each: (cases: ReadonlyArray<unknown>) => (name: string, body: any) => {
-  cases.forEach((one, index) => effect(`${name} #${index}`, () => body(one)))
-} })
+Object.assign(effect, {
+  prop,
+  each: (cases: ReadonlyArray<unknown>) => (name: string, body: any) => {
+    cases.forEach((one, index) => effect(`${name} #${index}`, () => body(one)))
+  }
+})
 
 export const it = Object.assign(add, { effect, live, prop, each })
 export const test = it

@@ -49,6 +49,7 @@ const checkTotal = (input: PgFailure.Input): void => {
     check(failure.outcome === "not-sent" || failure.outcome === "not-applied", "a write that may have been applied")
     check(failure.retry !== "never", "a write is never more repeatable than a read")
   }
+  check(failure.outcome !== "applied" || failure.retry === "never", "what was answered is not asked again")
   check(input.phase !== "connect" || failure.session === "drop", "a session that was never ready is not kept")
   check(input.severity !== "FATAL" || failure.session === "drop", "a fatal error ends the session")
   check(input.severity !== "PANIC" || failure.session === "drop", "a panic ends the session")

@@ -78,6 +78,9 @@ const texts: ReadonlyArray<string> = [
   `Europe/${canary}`
 ]
 
+/** What `await` calls. */
+const awaited = String("then")
+
 const values: ReadonlyArray<(of: Random) => unknown> = [
   (of) => of.pick(texts),
   (of) => of.pick(texts),
@@ -85,14 +88,14 @@ const values: ReadonlyArray<(of: Random) => unknown> = [
   (of) => of.pick([NaN, Infinity, -Infinity, -0, 1e308, -canaryNumber, canaryNumber, 2 ** 53, 2 ** 63]),
   () => 77317731n ** 40n,
   (of) => of.many(1_000, () => canary),
-  () => new Array(2 ** 32 - 1),
+  () => Object.assign([], { length: 2 ** 32 - 1 }),
   () => Array.from({ length: 200_000 }, () => canaryNumber),
   (of) => new Date(of.pick([NaN, 8.64e15, -8.64e15, 77317731773177])),
   (of) => DateTime.makeUnsafe(of.pick([8.64e15, -8.64e15, 0, -62_167_219_200_001])),
   (of) => Duration.millis(of.pick([-1, 77317731.7731, Infinity, 1e300, 2 ** 53])),
   (of) => Duration.nanos(BigInt(of.pick([-1, 1, 77317731])) ** 9n),
   () => ({ toString: () => bite("toString"), toJSON: () => bite("toJSON"), valueOf: () => bite("valueOf") }),
-  () => ({ [Symbol.toPrimitive]: () => bite("toPrimitive"), then: () => bite("then") }),
+  () => ({ [Symbol.toPrimitive]: () => bite("toPrimitive"), [awaited]: () => bite("then") }),
   () => JSON.parse(`{"__proto__": {"polluted": "${canary}"}, "constructor": {"prototype": {"polluted": "${canary}"}}}`),
   () => new Proxy({}, { get: () => bite("get"), ownKeys: () => bite("ownKeys"), getPrototypeOf: () => bite("proto") }),
   () => new Proxy([], { get: () => bite("get") }),
@@ -109,7 +112,8 @@ const values: ReadonlyArray<(of: Random) => unknown> = [
 
 const text = (of: Random): unknown => of.pick(texts)
 const number = (of: Random): unknown => of.pick([canaryNumber, 1e308, 5e-324, -0, 2 ** 53, 0])
-const instant = (of: Random): unknown => DateTime.makeUnsafe(of.pick([8.64e15, -8.64e15, -210_866_803_200_000, 9.2e15 / 2, 77317731773177]))
+const instant = (of: Random): unknown =>
+  DateTime.makeUnsafe(of.pick([8.64e15, -8.64e15, -210_866_803_200_000, 9.2e15 / 2, 77317731773177]))
 const length = (of: Random): unknown => Duration.millis(of.pick([77317731.7731, 0.0001, 2 ** 53, 1e15, 0]))
 
 /** What a schema lets through is the server's to deal with. */
@@ -145,7 +149,9 @@ const printed = (value: unknown): string => {
     safe(() => error.message),
     safe(() => error.stack),
     safe(() => JSON.stringify(value, (_, one: unknown) => (typeof one === "bigint" ? String(one) : one))),
-    safe(() => inspect(value, { depth: 12, showHidden: true, getters: false, maxStringLength: null, maxArrayLength: null }))
+    safe(() =>
+      inspect(value, { depth: 12, showHidden: true, getters: false, maxStringLength: null, maxArrayLength: null })
+    )
   ].join("\n")
 }
 
@@ -167,7 +173,9 @@ const state = Effect.gen(function* () {
     where c.relkind in ('r', 'p') and n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast') order by 1`
   const counts: Record<string, unknown> = {}
   for (const { name } of tables) {
-    const [row] = yield* sql.unsafe(`select count(*) as rows, md5(coalesce(string_agg(t::text, '|' order by t::text), '')) as sum from ${name} t`)
+    const [row] = yield* sql.unsafe(
+      `select count(*) as rows, md5(coalesce(string_agg(t::text, '|' order by t::text), '')) as sum from ${name} t`
+    )
     counts[name] = row
   }
   const [others] = yield* sql`select count(*) as routines, (select count(*) from pg_roles) as roles from pg_proc`
@@ -207,22 +215,29 @@ postgres(fleet)("hostile parameters", (it) => {
         const own = Object.keys(sound[report.name]!)
         const input: Record<string, unknown> = { ...sound[report.name] }
         const fits = of.chance(0.6)
-        const extra = of.many(2, () => of.pick(fits ? Object.keys(fitting) : [...fields, "__proto__", "constructor", canary]))
+        const extra = of.many(2, () =>
+          of.pick(fits ? Object.keys(fitting) : [...fields, "__proto__", "constructor", canary])
+        )
         for (const field of [of.pick(own), ...extra]) {
           const value = fits ? (fitting[field]?.(of) ?? input[field]) : of.pick(values)(of)
           Object.defineProperty(input, field, { value, enumerable: true, configurable: true, writable: true })
         }
         const params = !fits && of.chance(0.1) ? of.pick(values)(of) : input
         const where = `SLUICE_FUZZ_SEED=${run} SLUICE_FUZZ_RUNS=1: ${report.name} ${short(params)}`
-        const call: Effect.Effect<unknown, unknown> = of.chance(0.2)
-          ? Stream.runCollect(report.stream(params))
-          : report.run(params)
+        const call = (of.chance(0.2) ? Stream.runCollect(report.stream(params)) : report.run(params)) as Effect.Effect<
+          unknown,
+          unknown
+        >
         const exit = yield* Effect.exit(call).pipe(
           Effect.withTracer(tracer),
           Effect.provideService(PolicyEvents.CurrentListener, (event) => void told.push(event)),
           Effect.provideService(Metric.MetricRegistry, metrics)
         )
-        const key = Exit.isSuccess(exit) ? "rows" : Cause.findErrorOption(exit.cause)._tag === "None" ? "defect" : "error"
+        const key = Exit.isSuccess(exit)
+          ? "rows"
+          : Cause.findErrorOption(exit.cause)._tag === "None"
+            ? "defect"
+            : "error"
         outcomes.set(key, (outcomes.get(key) ?? 0) + 1)
         if (Exit.isSuccess(exit)) continue
         const error = Cause.findErrorOption(exit.cause)
@@ -240,7 +255,8 @@ postgres(fleet)("hostile parameters", (it) => {
         // An error is something to log, not a copy of what was sent.
         assert.isBelow(shown.length, 20_000, where)
       }
-      for (const span of spans) assert.isUndefined(leaks(printed([span.name, [...span.attributes], span.status, span.events])), span.name)
+      for (const span of spans)
+        assert.isUndefined(leaks(printed([span.name, [...span.attributes], span.status, span.events])), span.name)
       for (const one of told) assert.isUndefined(leaks(printed(one)))
       assert.isUndefined(leaks(printed([...metrics.entries()])))
       assert.isUndefined(({} as any).polluted)
@@ -249,7 +265,11 @@ postgres(fleet)("hostile parameters", (it) => {
       assert.isAbove(outcomes.get("error") ?? 0, 0)
       // And the reports still work.
       for (const report of all) {
-        yield* Effect.provideService(report.run(sound[report.name]) as Effect.Effect<unknown, Error>, PolicyEvents.CurrentListener, undefined)
+        yield* Effect.provideService(
+          report.run(sound[report.name]) as Effect.Effect<unknown, Error>,
+          PolicyEvents.CurrentListener,
+          undefined
+        )
       }
     }).pipe(
       Effect.provide(

@@ -36,7 +36,19 @@ const scalars: Record<string, (of: Random) => unknown> = {
   int4: (of) => of.pick([0, 1, -1, 2147483647, -2147483648, of.below(2 ** 31) - 2 ** 30]),
   int8: (of) => of.pick([2147483648, -2147483649, Number.MAX_SAFE_INTEGER, -(2 ** 40) - of.below(1000)]),
   float8: (of) =>
-    of.pick([0.5, -1.1, 1e300, 5e-324, NaN, Infinity, -Infinity, 2 ** 53, -1e22, of.next(), (of.next() - 0.5) * 10 ** of.below(300)]),
+    of.pick([
+      0.5,
+      -1.1,
+      1e300,
+      5e-324,
+      NaN,
+      Infinity,
+      -Infinity,
+      2 ** 53,
+      -1e22,
+      of.next(),
+      (of.next() - 0.5) * 10 ** of.below(300)
+    ]),
   bigint: (of) => {
     const size = BigInt(of.pick([1, 31, 62, 63, 64, 65, 200, 1000]))
     const value = (1n << size) - BigInt(of.below(3))
@@ -44,7 +56,16 @@ const scalars: Record<string, (of: Random) => unknown> = {
   },
   string: (of) => of.many(of.pick([0, 1, 3, 20, 200]), () => character(of)).join(""),
   date: (of) =>
-    new Date(of.pick([0, -1, firstDate, lastDate, Math.floor(firstDate + of.next() * (lastDate - firstDate)), 1.7e12 + of.below(1e9)])),
+    new Date(
+      of.pick([
+        0,
+        -1,
+        firstDate,
+        lastDate,
+        Math.floor(firstDate + of.next() * (lastDate - firstDate)),
+        1.7e12 + of.below(1e9)
+      ])
+    ),
   bytes: (of) => Uint8Array.from(of.many(of.pick([0, 1, 50]), () => of.below(256)))
 }
 const kinds = Object.keys(scalars)
@@ -79,7 +100,8 @@ const shape = (of: Random, kind: string): unknown => {
 const expectedArray = (value: any): unknown => {
   if (!Array.isArray(value)) return expected(value, false)
   const leaves = value.flat(9).filter((one) => one !== null)
-  const isBigger = (one: any) => typeof one === "bigint" || (Number.isSafeInteger(one) && Math.abs(one) > 2 ** 31 - 1 && one !== -(2 ** 31))
+  const isBigger = (one: any) =>
+    typeof one === "bigint" || (Number.isSafeInteger(one) && Math.abs(one) > 2 ** 31 - 1 && one !== -(2 ** 31))
   const numeric = leaves.some((one) => typeof one === "bigint" && (one >= 2n ** 63n || one < -(2n ** 63n)))
   const float = leaves.some((one) => typeof one === "number" && !Number.isSafeInteger(one))
   const wide = leaves.some(isBigger)
@@ -95,7 +117,9 @@ const expectedArray = (value: any): unknown => {
 }
 
 const told = (value: unknown): string =>
-  JSON.stringify(value, (_, one: unknown) => (typeof one === "bigint" ? `${one}n` : typeof one === "number" && !Number.isFinite(one) ? String(one) : one))?.slice(0, 300) ?? String(value)
+  JSON.stringify(value, (_, one: unknown) =>
+    typeof one === "bigint" ? `${one}n` : typeof one === "number" && !Number.isFinite(one) ? String(one) : one
+  )?.slice(0, 300) ?? String(value)
 
 const types: Record<string, string> = { string: "::text", bytes: "::bytea", boolean: "::bool", date: "::timestamptz" }
 
@@ -145,11 +169,15 @@ postgres(layerDatabase)("random values", (it) => {
         const chosen = columns.filter(() => of.chance(0.6))
         if (chosen.length === 0) continue
         const count = of.pick([0, 1, 7, 200])
-        const data = chosen.map(([kind]) => Array.from({ length: count }, () => (of.chance(0.2) ? null : scalars[kind]!(of))))
+        const data = chosen.map(([kind]) =>
+          Array.from({ length: count }, () => (of.chance(0.2) ? null : scalars[kind]!(of)))
+        )
         const lists = chosen.map(([, type], index) => `$${index + 1}::${type}[]`).join(", ")
         const names = chosen.map((_, index) => `c${index}`)
         // A column of floats that happen to be integers is bound as such, and -0 with it.
-        const params = data.map((values, index) => (chosen[index]![0] === "float8" ? values.concat(0.5) : values.concat(null)))
+        const params = data.map((values, index) =>
+          chosen[index]![0] === "float8" ? values.concat(0.5) : values.concat(null)
+        )
         const { rows } = yield* session.query(`select * from unnest(${lists}) as t (${names.join(", ")})`, params)
         assert.lengthOf(rows, count + 1)
         for (let row = 0; row < count; row++) {
@@ -168,7 +196,11 @@ postgres(layerDatabase)("random values", (it) => {
       const most = digits(131_072)
       const { rows } = yield* session.query("select $1::numeric = $2::text::numeric as v", [most, String(most)])
       assert.isTrue(rows[0].v)
-      const long = [PgTypes.numeric("1e200000"), PgTypes.numeric("1e999999999"), PgTypes.numeric(`0${"9".repeat(131_073)}.5`)]
+      const long = [
+        PgTypes.numeric("1e200000"),
+        PgTypes.numeric("1e999999999"),
+        PgTypes.numeric(`0${"9".repeat(131_073)}.5`)
+      ]
       for (const value of [digits(131_073), digits(200_000), -digits(140_000), [1n, digits(200_000)], ...long]) {
         const error = yield* Effect.flip(session.query("select $1 as v", [value]))
         assert.match(error.message, /^Parameter \$1(\[\d\])?: .*numeric/)
@@ -182,7 +214,10 @@ postgres(layerDatabase)("random values", (it) => {
           const back = yield* session.query("select $1::timestamptz[] as v", [value])
           assert.deepStrictEqual(back.rows[0].v, value)
         }
-        for (const [oid, make] of [[1114, PgTypes.timestamp], [1184, PgTypes.timestamptz]] as const) {
+        for (const [oid, make] of [
+          [1114, PgTypes.timestamp],
+          [1184, PgTypes.timestamptz]
+        ] as const) {
           const list = Result.getOrThrow(PgTypes.array([date, null], oid))
           const back = yield* session.query("select $1 as v, $2 as list", [make(date), list])
           assert.deepStrictEqual(back.rows[0], { v: date, list: [date, null] })

@@ -82,7 +82,7 @@ export const literals: Record<string, ReadonlyArray<string>> = {
     "1e23",
     '{"n": "9007199254740993"}'
   ],
-  jsonpath: ['$."a"', '$[*]?(@ > 1)'],
+  jsonpath: ['$."a"', "$[*]?(@ > 1)"],
   xml: ["<a/>", "text", "<a>é</a>"],
   point: ["(1,2)", "(-0,1e300)", "(NaN,Infinity)", "(0.1,-1.5)"],
   lseg: ["[(1,2),(3,4)]"],
@@ -131,7 +131,15 @@ export const literals: Record<string, ReadonlyArray<string>> = {
     "0005-02-28 BC"
   ],
   time: ["00:00", "24:00", "23:59:59.999999", "12:34:56.000001"],
-  timetz: ["00:00+00", "24:00-15:59", "12:34:56.789+05:30", "12:00:00+05:30:15", "12:00:00-05:30:15", "01:02:03-00:30", "12:00+15:59:59"],
+  timetz: [
+    "00:00+00",
+    "24:00-15:59",
+    "12:34:56.789+05:30",
+    "12:00:00+05:30:15",
+    "12:00:00-05:30:15",
+    "01:02:03-00:30",
+    "12:00+15:59:59"
+  ],
   timestamp: [
     "2026-01-02 03:04:05",
     "2026-01-02 03:04:05.123",
@@ -192,7 +200,11 @@ export const literals: Record<string, ReadonlyArray<string>> = {
   ],
   bit: ["1", "0"],
   varbit: ["", "1", "10110", "1".repeat(100)],
-  uuid: ["00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"],
+  uuid: [
+    "00000000-0000-0000-0000-000000000000",
+    "ffffffff-ffff-ffff-ffff-ffffffffffff",
+    "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"
+  ],
   pg_lsn: ["0/0", "16/B374D848", "FFFFFFFF/FFFFFFFF"],
   tsvector: ["", "'a' 'cat':1A,2 'it''s'"],
   tsquery: ["", "'a' & !'b' | 'c':*A"],

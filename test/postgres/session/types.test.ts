@@ -10,7 +10,7 @@ import { factsOf, type Session } from "@sluice/sdk/pool/Session"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Result from "effect/Result"
-import pg from "pg"
+import { Client } from "pg"
 import { layerDatabase, postgres, TestDatabase } from "../../support/postgres.ts"
 import { literals, refused } from "./literals.ts"
 import { connect } from "./support.ts"
@@ -86,11 +86,18 @@ const sameNumber = (type: string, value: number, text: string): boolean =>
 
 /** `told` is `::text`, `measured` what `measures` made of it. */
 const check = (type: string, value: unknown, told: string, measured: string, where: string): void => {
-  if (type === "float4" || type === "float8") return assert.isTrue(sameNumber(type, value as number, told), `${where}: ${String(value)}`)
+  if (type === "float4" || type === "float8")
+    return assert.isTrue(sameNumber(type, value as number, told), `${where}: ${String(value)}`)
   if (type === "bool") return assert.strictEqual(value, told.startsWith("t"), where)
   // Dotted quads, which RFC 5952 leaves to the last 32 bits of mapped addresses.
-  if (type === "inet" || type === "cidr") return assert.strictEqual(value, told.replace(/^::1\.2\.3\.4/, "::102:304"), where)
-  if (type.startsWith("_")) return assert.strictEqual(JSON.stringify(value).replace("[", "{").replace("]", "}").replace("null", "NULL"), told, where)
+  if (type === "inet" || type === "cidr")
+    return assert.strictEqual(value, told.replace(/^::1\.2\.3\.4/, "::102:304"), where)
+  if (type.startsWith("_"))
+    return assert.strictEqual(
+      JSON.stringify(value).replace("[", "{").replace("]", "}").replace("null", "NULL"),
+      told,
+      where
+    )
   if (type === "json" || type === "jsonb") return assert.deepStrictEqual(value, JSON.parse(told), where)
   // `+02` is written out.
   if (type === "timetz") return assert.strictEqual(value, told.replace(/([+-]\d\d)$/, "$1:00"), where)
@@ -153,7 +160,10 @@ const open = Effect.gen(function* () {
   const { hostname, port } = new URL(database.url)
   const session = yield* connect({ host: hostname, port: Number(port) }, { database: database.name })
   // Text as it comes, whatever the type.
-  const raw = new pg.Client({ connectionString: database.url, types: { getTypeParser: () => (text: string) => text } as never })
+  const raw = new Client({
+    connectionString: database.url,
+    types: { getTypeParser: () => (text: string) => text } as never
+  })
   yield* Effect.acquireRelease(
     Effect.promise(() => raw.connect()),
     () => Effect.promise(() => raw.end())
@@ -211,7 +221,7 @@ postgres(database)("every type of PostgreSQL", (it) => {
       const { expect, problems } = collect()
       let values = 0
       for (const type of types) {
-        if (type.element !== null || type.kind === "c" && type.name !== "pair") continue
+        if (type.element !== null || (type.kind === "c" && type.name !== "pair")) continue
         if (withoutValues.has(type.name)) continue
         const catalog = fromCatalog[type.name]
         if (catalog !== undefined) {
@@ -243,13 +253,20 @@ postgres(database)("every type of PostgreSQL", (it) => {
             }
             const { v } = result.success.rows[0]
             values++
-            if (!expect(() => (base === "bpchar" ? assert.strictEqual(v, printed, where) : check(base, v, printed, m, where)))) continue
+            if (
+              !expect(() =>
+                base === "bpchar" ? assert.strictEqual(v, printed, where) : check(base, v, printed, m, where)
+              )
+            )
+              continue
             // In again: as its text, and as the value itself.
             const again = yield* session.query(`select $1::${written(type)}::text as t`, [printed])
             expect(() => assert.strictEqual(again.rows[0].t, t, `${where}: as text`))
             const made = constructors[base]
             if (made === undefined || (asText(v) && base !== "float4" && base !== "float8")) continue
-            const back = yield* Effect.result(session.query(`select $1::${written(type)} as v, $1::${written(type)}::text as t`, [made(v)]))
+            const back = yield* Effect.result(
+              session.query(`select $1::${written(type)} as v, $1::${written(type)}::text as t`, [made(v)])
+            )
             if (Result.isFailure(back)) {
               problems.push(`${where}: back: ${back.failure.message.slice(0, 300)}`)
               continue
@@ -300,7 +317,10 @@ postgres(database)("every type of PostgreSQL", (it) => {
             continue
           }
           const { dims, measured, t, texts, v } = result.success.rows[0]
-          const told = element.name === "inet" ? texts.map((text: string | null) => text?.replace(/\/(32|128)$/, "") ?? null) : texts
+          const told =
+            element.name === "inet"
+              ? texts.map((text: string | null) => text?.replace(/\/(32|128)$/, "") ?? null)
+              : texts
           expect(() => assert.strictEqual(truth.rows[0].v, t, where))
           if (!known.has(type.oid)) {
             expect(() => assert.strictEqual(v, t, where))
@@ -319,7 +339,14 @@ postgres(database)("every type of PostgreSQL", (it) => {
             })
           )
           if (same.includes(false)) continue
-          if (depth === 1 && element.name in constructors && !expression.startsWith("array_fill") && !flat.some((one) => asText(one) && one !== null) && element.name !== "json" && element.name !== "jsonb") {
+          if (
+            depth === 1 &&
+            element.name in constructors &&
+            !expression.startsWith("array_fill") &&
+            !flat.some((one) => asText(one) && one !== null) &&
+            element.name !== "json" &&
+            element.name !== "jsonb"
+          ) {
             const bound = Result.getOrThrow(PgTypes.array(v, element.oid))
             const back = yield* Effect.result(session.query(`select $1${cast} as v, $1${cast}::text as t`, [bound]))
             if (Result.isFailure(back)) {

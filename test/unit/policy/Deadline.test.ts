@@ -231,14 +231,31 @@ describe("Deadline.within", () => {
 
   it.effect("property: no answer is later than the deadline, whatever nests and however slow the cleanup", () =>
     Effect.gen(function* () {
+      const clock = yield* Clock.Clock
       for (const seed of seeds(60)) {
         const { int, pick } = random(seed)
+        const late: Array<string> = []
+        /** An inner one holds as well as the outermost, for whoever was not taken away by an outer one before. */
+        const timed = <E>(self: Effect.Effect<number, E>, key: string, limit: number): Effect.Effect<number, E> =>
+          Effect.suspend(() => {
+            const begin = clock.currentTimeMillisUnsafe()
+            return Effect.onExit(self, (exit) =>
+              Effect.sync(
+                () =>
+                  void (
+                    !(Exit.isFailure(exit) && Cause.hasInterrupts(exit.cause)) &&
+                    clock.currentTimeMillisUnsafe() - begin > limit &&
+                    late.push(key)
+                  )
+              )
+            )
+          })
         const build = (depth: number): Effect.Effect<number, unknown> => {
           const inner = depth === 0 ? leaf() : build(depth - 1)
           const duration = 1 + int(200)
           return pick([
-            () => Deadline.within(inner, { key: `w${depth}`, duration }),
-            () => Deadline.attempt(inner, { key: `a${depth}`, duration }),
+            () => timed(Deadline.within(inner, { key: `w${depth}`, duration }), `w${depth}`, duration),
+            () => timed(Deadline.attempt(inner, { key: `a${depth}`, duration }), `a${depth}`, duration),
             () => Effect.andThen(Effect.sleep(int(50)), inner),
             () => Effect.onInterrupt(inner, () => Effect.sleep(int(500)))
           ])()
@@ -257,6 +274,7 @@ describe("Deadline.within", () => {
         yield* TestClock.adjust(5000)
         const { millis } = yield* Fiber.join(fiber)
         assert.isAtMost(millis, duration, `seed ${seed}`)
+        assert.deepStrictEqual(late, [], `seed ${seed}`)
         assert.strictEqual((yield* Background.CurrentSupervisor).running.size, 0, `seed ${seed}`)
       }
     }).pipe(supervised)

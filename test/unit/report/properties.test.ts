@@ -79,16 +79,23 @@ const simulate = (seed: number) =>
   Effect.gen(function* () {
     const { acquireTimeout, budget, deadline, int, max, next, nodes, options, pick, retries, weather } = scenario(seed)
     const byCall = new Map<number, Array<Execution>>()
+    /** Executions, by number, that a server may have applied as far as anybody can know. */
+    const doubtful = new Set<number>()
     const role = yield* makeRole(
       (execution) => {
         const call = execution.params[0] as number
         byCall.set(call, [...(byCall.get(call) ?? []), execution])
         const roll = next()
         const wait = Effect.sleep(int(weather.slowest))
+        doubtful.add(execution.number)
         if (roll < weather.hangs) return Effect.never
         if (roll < weather.hangs + weather.fails) {
-          const error = pick([lost, unsent, () => refused(pick(codes)), () => refused("57P01", "FATAL")])()
-          return Effect.andThen(wait, Effect.fail(error))
+          const fatal = () => refused("57P01", "FATAL")
+          const kind = pick([lost, unsent, () => refused(pick(codes)), fatal])
+          const certain = kind !== lost && kind !== fatal
+          // Until the answer is there, the one who leaves does not know it.
+          const answer = Effect.sync(() => void (certain && doubtful.delete(execution.number)))
+          return Effect.andThen(Effect.andThen(wait, answer), Effect.fail(kind()))
         }
         return Effect.as(wait, [{ n: next() < weather.odd ? "odd" : call }])
       },
@@ -101,6 +108,10 @@ const simulate = (seed: number) =>
       query: (sql: any, { call }: { readonly call: number }) => sql`select ${call}::int as n`,
       ...options
     } as never) as unknown as Report.Report<"any", Schema.Top, Schema.Top, Schema.Top, never>
+    // When the budget was drawn from: the statement follows after a backoff and a wait, so many of them may meet.
+    const drawn: Array<number> = []
+    /** Retries that were to begin when the call had ended. */
+    const vain: Array<string> = []
     const calls: Array<Effect.Effect<{ id: number; exit: Exit.Exit<any, any>; millis: number; left: boolean }>> = []
     const total = 60
     for (let id = 0; id < total; id++) {
@@ -110,11 +121,14 @@ const simulate = (seed: number) =>
         Effect.gen(function* () {
           yield* Effect.sleep(starts)
           const begin = yield* Clock.currentTimeMillis
+          const listen = Effect.provideService(PolicyEvents.CurrentListener, ({ at, attributes, event }) => {
+            if (event === "retry" || event === "started") drawn.push(at)
+            const delay = attributes["delayMillis"]
+            if (typeof delay === "number" && at + delay >= begin + deadline) vain.push(`call ${id}, ${delay} ms`)
+          })
           const fiber = yield* Effect.forkChild(
-            role.provide(report.run({ call: id } as never) as Effect.Effect<any, any, any>),
-            {
-              startImmediately: true
-            }
+            listen(role.provide(report.run({ call: id } as never) as Effect.Effect<any, any, any>)),
+            { startImmediately: true }
           )
           if (leaves !== undefined) {
             yield* Effect.forkChild(Effect.andThen(Effect.sleep(leaves), Fiber.interrupt(fiber)))
@@ -124,17 +138,12 @@ const simulate = (seed: number) =>
         }) as never
       )
     }
-    // When the budget was drawn from: the statement follows after a backoff and a wait, so many of them may meet.
-    const drawn: Array<number> = []
-    const listen = Effect.provideService(PolicyEvents.CurrentListener, ({ at, event }) => {
-      if (event === "retry" || event === "started") drawn.push(at)
-    })
-    const all = yield* Effect.forkChild(listen(Effect.forEach(calls, (call) => call, { concurrency: "unbounded" })))
+    const all = yield* Effect.forkChild(Effect.forEach(calls, (call) => call, { concurrency: "unbounded" }))
     // In small steps, so that what happens in between is seen as it happens.
     yield* Effect.forEach(Array.from({ length: 120 }), () => TestClock.adjust(100), { discard: true })
     const outcomes = yield* Fiber.join(all)
     const policies = Policies.make((report as unknown as Report.Any).declared, role.role, new Map())
-    return { outcomes, byCall, drawn, policies, role, options, retries, budget, deadline, nodes }
+    return { outcomes, byCall, doubtful, drawn, vain, policies, role, options, retries, budget, deadline, nodes }
   }).pipe(Effect.provideService(Random.Random, seeded(seed)))
 
 /** Jitter out of the seed, too. */
@@ -168,14 +177,22 @@ describe("any report in any weather", () => {
   for (const seed of seeds(40)) {
     it.effect(`keeps its declaration (seed ${seed})`, () =>
       Effect.gen(function* () {
-        const { budget, byCall, deadline, drawn, nodes, options, outcomes, policies, retries, role } =
-          yield* simulate(seed)
+        const found = yield* simulate(seed)
+        const { budget, byCall, deadline, doubtful, drawn, nodes, options, outcomes, policies, retries, role, vain } =
+          found
         const say = (id: number) => `seed ${seed}, call ${id}`
         for (const { exit, id, left, millis } of outcomes) {
           const executions = byCall.get(id) ?? []
           // Attempts: the first, the declared retries, and a hedge for each of these.
           const most = (1 + retries) * (options.hedge === undefined || nodes < 2 ? 1 : 2)
           assert.isAtMost(executions.length, most, `attempts, ${say(id)}`)
+          // What may have been applied is not sent again.
+          if (options.writes === "once") {
+            assert.isFalse(
+              executions.slice(0, -1).some(({ number }) => doubtful.has(number)),
+              `written twice, ${say(id)}`
+            )
+          }
           // An answer by the deadline, and a tick.
           assert.isAtMost(millis, deadline + 1, `time, ${say(id)}`)
           if (executions.length > 1) saw("repeated")
@@ -199,6 +216,7 @@ describe("any report in any weather", () => {
         const deposits = outcomes.length * budget.ratio
         assert.isAtMost(mostInWindow(drawn, budget.window), budget.minimum + deposits, `budget, seed ${seed}`)
         assert.isAtMost(extra, drawn.length, `drawn, seed ${seed}`)
+        assert.deepStrictEqual(vain, [], `retries beyond the deadline, seed ${seed}`)
         // Nothing is held when all have gone and what they left has been brought to rest.
         yield* TestClock.adjust(10_000)
         for (const { pool } of role.role.nodes) {

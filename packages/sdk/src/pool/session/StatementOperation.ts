@@ -125,7 +125,7 @@ export class StatementOperation implements Operation {
   #parsing = false
   /** BEGIN travels ahead: its answer comes first. */
   #prefixed = false
-  /** What this cycle asked for has been answered to its end: only an error, or rest, can follow. */
+  /** What this cycle asked for has been answered to its end: only rest can follow, or an error of its commit. */
   #ended = false
   #description: Description | null | undefined
   #failure: SqlError | undefined
@@ -261,7 +261,9 @@ export class StatementOperation implements Operation {
 
   onMessage(message: Message): void {
     // Whose answer is it, then? Taken for a part of this one it would be rows of somebody else.
-    if (this.#ended && message._tag !== "ErrorResponse") return this.wire.desync(`Unexpected ${message._tag}`)
+    if (this.#ended && (message._tag !== "ErrorResponse" || this.#describing || this.#failure !== undefined)) {
+      return this.wire.desync(`Unexpected ${message._tag}`)
+    }
     switch (message._tag) {
       case "DataRow": {
         const unreadable = takeFailure()
@@ -304,6 +306,7 @@ export class StatementOperation implements Operation {
       case "NoData":
         return this.#describedNothing()
       case "ErrorResponse": {
+        this.#ended = true
         const code = message.fields.code
         this.#stale =
           (!this.#parsing && this.#prepared !== undefined && (code === "26000" || isStalePlan(message.fields))) ||
