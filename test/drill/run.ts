@@ -1,7 +1,7 @@
 /** One fault, one subject: load, fault, its end, a while after it, and the account. */
 import { FaultProxy, type PgCluster } from "@sluice/sdk/testing"
 import * as Effect from "effect/Effect"
-import { movable } from "./clock.ts"
+import { movable } from "../support/clock.ts"
 import type { Fault, Prepared, Scene } from "./Fault.ts"
 import { type DrillResult, makeLoad, summarize } from "./harness.ts"
 import type { Subject } from "./Subject.ts"

@@ -2,6 +2,7 @@
 import { assert } from "@effect/vitest"
 import { Database, Health, Report } from "@sluice/sdk"
 import { PgCluster } from "@sluice/sdk/testing"
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -10,6 +11,7 @@ import * as Logger from "effect/Logger"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
+import { movable } from "../../support/clock.ts"
 import { expectEventually } from "../../support/expectEventually.ts"
 import { ownCluster, postgres } from "../../support/postgres.ts"
 
@@ -90,6 +92,28 @@ postgres(ownCluster({ replicas: 2 }))("servers found by what they are", (it) => 
         assert.isBelow(Duration.toMillis(took), 1_500)
       })
     )
+  )
+
+  it.effect("a wall clock that goes back by an hour hides no server that dies, and none that comes back", () =>
+    Effect.gen(function* () {
+      const { clock, jump } = movable()
+      const died = Effect.gen(function* () {
+        const { replicas } = yield* PgCluster.PgCluster
+        const [replica] = replicas
+        yield* settled
+        const { topology } = yield* Fleet.servers
+        const phase = Effect.sync(() => topology.get(`127.0.0.1:${replica!.port}`)?.state.phase)
+        jump(-3_600_000)
+        yield* replica!.kill
+        yield* expectEventually(phase, (now) => now === "down")
+        yield* replica!.start
+        yield* expectEventually(phase, (now) => now === "up")
+        const { nodes } = yield* (yield* Health.Health).status
+        const now = clock.currentTimeMillisUnsafe()
+        for (const { since } of nodes) assert.approximately(since, now, 120_000, "told by the wall clock of now")
+      })
+      yield* Effect.provideService(withFleet(died), Clock.Clock, clock)
+    })
   )
 
   it.effect("a replica that is frozen is left within one attempt, and comes back with a growing share", () =>

@@ -11,6 +11,7 @@ import * as Exit from "effect/Exit"
 import type * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import { nameOf, type Place, type Resolved } from "../DatabaseOptions.ts"
+import { monotonicMillis } from "../internal/Monotonic.ts"
 import { problemOf } from "../internal/problems.ts"
 import * as PgFailure from "../PgFailure.ts"
 import { traits } from "../Profile.ts"
@@ -153,7 +154,7 @@ export const make = Effect.fnUntraced(function* (
         if (closing) return
         // Who looks through the pool waits as its callers do; the pool knows sooner that nobody answers.
         if (refusal !== undefined && unreachable.has(refusal.tag)) {
-          topology.failed(own, { at: clock.currentTimeMillisUnsafe(), error: refusal })
+          topology.failed(own, { at: monotonicMillis(clock), error: refusal })
         }
         probe?.trigger()
       }

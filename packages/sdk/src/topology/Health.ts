@@ -29,6 +29,7 @@ import * as Metric from "effect/Metric"
 import * as PubSub from "effect/PubSub"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { monotonicMillis, wallOf } from "../internal/Monotonic.ts"
 import type { LastError, PoolCounts } from "../ReportError.ts"
 import * as Telemetry from "../Telemetry.ts"
 import * as Hysteresis from "./Hysteresis.ts"
@@ -171,7 +172,7 @@ const word = (ok: boolean): string => (ok ? "ok" : "failing")
 export const make = (options: Options = {}): Effect.Effect<Health["Service"], never, Scope.Scope> =>
   Effect.gen(function* () {
     const clock = yield* Clock.Clock
-    const now = () => clock.currentTimeMillisUnsafe()
+    const now = () => monotonicMillis(clock)
     const startedAt = now()
     const startGrace = millis(options.startGrace ?? "30 seconds")
     const hold: Hysteresis.Hold = {
@@ -194,7 +195,7 @@ export const make = (options: Options = {}): Effect.Effect<Health["Service"], ne
     const gauges: Array<readonly [name: string, attributes: Readonly<Record<string, string>>, value: number]> = []
 
     const tell = (subject: Change["subject"], name: string, from: string, to: string): void => {
-      if (from !== to) PubSub.publishUnsafe(pubsub, { at: now(), subject, name, from, to })
+      if (from !== to) PubSub.publishUnsafe(pubsub, { at: clock.currentTimeMillisUnsafe(), subject, name, from, to })
     }
     const isRequired = (source: RoleSource): boolean =>
       source.required ?? options.required?.includes(source.name) ?? true
@@ -330,20 +331,21 @@ export const make = (options: Options = {}): Effect.Effect<Health["Service"], ne
 
     return Health.of({
       liveness: Effect.sync(() => ({ live: told.live })),
-      readiness: Effect.sync(() => ({ ready: told.ready, status: told.status, since: told.since })),
+      readiness: Effect.sync(() => ({ ready: told.ready, status: told.status, since: wallOf(clock, told.since) })),
       status: Effect.sync(() => ({
         ...told,
+        since: wallOf(clock, told.since),
         roles: Object.fromEntries(
           [...sources].map(([source, { degraded, state }]) => [
             source.name,
-            { ok: state.value, since: state.since, required: isRequired(source), degraded }
+            { ok: state.value, since: wallOf(clock, state.since), required: isRequired(source), degraded }
           ])
         ),
         nodes: [...nodes.values()].map(({ detail }) => detail),
         checks: Object.fromEntries(
           [...checks].map(([name, { check, state }]) => [
             name,
-            { ok: state.value, since: state.since, affects: check.affects }
+            { ok: state.value, since: wallOf(clock, state.since), affects: check.affects }
           ])
         )
       })),

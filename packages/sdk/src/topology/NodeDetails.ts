@@ -4,7 +4,7 @@ import type { Member } from "./Cluster.ts"
 import type { NodeDetail } from "./Health.ts"
 import type { View } from "./Topology.ts"
 
-export const of = (view: View<Member>): NodeDetail => {
+export const of = (view: View<Member>, wallOf: (instant: number) => number): NodeDetail => {
   const { observation, lastError, phase, since } = view.state
   const { fenced, lagMillis, role } = view.standing
   const { connecting, draining, idle, leased, max, waiting } = Effect.runSync(view.member.pool.stats)
@@ -18,6 +18,6 @@ export const of = (view: View<Member>): NodeDetail => {
     serverVersion: observation?.serverVersion,
     pool: { connecting, draining, idle, leased, max, waiting },
     lastError: phase === "up" ? undefined : lastError,
-    since
+    since: wallOf(since)
   }
 }

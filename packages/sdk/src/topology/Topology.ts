@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as PubSub from "effect/PubSub"
 import * as Random from "effect/Random"
 import * as Stream from "effect/Stream"
+import { monotonicMillis, wallOf } from "../internal/Monotonic.ts"
 import type { LastError } from "../ReportError.ts"
 import * as NodeState from "./NodeState.ts"
 import * as Router from "./Router.ts"
@@ -30,6 +31,7 @@ export interface View<M extends Member> extends Router.NodeView {
 
 /** A node went from one state to another. */
 export interface Change {
+  /** Milliseconds since 1970. */
   readonly at: number
   readonly node: string
   readonly kind: "phase" | "role" | "fenced" | "added" | "draining" | "removed"
@@ -77,16 +79,20 @@ export class Topology<M extends Member> {
   private readonly listeners = new Set<(change: Change) => void>()
   private readonly now: () => number
   private readonly random: () => number
+  /** An instant of the evidence as the wall clock tells it now, for people. */
+  readonly wallOf: (instant: number) => number
 
   constructor(options: {
     readonly thresholds: NodeState.Thresholds
     readonly pubsub: PubSub.PubSub<Change>
     readonly now: () => number
+    readonly wallOf: (instant: number) => number
     readonly random: () => number
   }) {
     this.thresholds = options.thresholds
     this.pubsub = options.pubsub
     this.now = options.now
+    this.wallOf = options.wallOf
     this.random = options.random
   }
 
@@ -231,7 +237,8 @@ export class Topology<M extends Member> {
   /** Tells what was noted, once all of it is true: nobody sees a node between two states. */
   private tell(): void {
     const changes = this.noted.splice(0)
-    for (const change of changes) {
+    for (const noted of changes) {
+      const change = { ...noted, at: this.wallOf(noted.at) }
       for (const listener of this.listeners) listener(change)
       PubSub.publishUnsafe(this.pubsub, change)
     }
@@ -250,7 +257,8 @@ export const make = <M extends Member>(options?: {
     return new Topology<M>({
       thresholds: { ...NodeState.defaultThresholds, ...options?.thresholds },
       pubsub,
-      now: () => clock.currentTimeMillisUnsafe(),
+      now: () => monotonicMillis(clock),
+      wallOf: (instant) => wallOf(clock, instant),
       random: options?.random ?? (() => random.nextDoubleUnsafe())
     })
   })
