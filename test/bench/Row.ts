@@ -3,7 +3,8 @@
  *
  * All contenders of a group are open at the same time and take turns, round by round, each round beginning with another
  * one: what disturbs the machine disturbs all of them. Before each turn the garbage of the others is collected, so that
- * nobody pays for it. The first round warms up and is thrown away. A value is the median of the rounds, with the lowest
+ * nobody pays for it. The first round warms up and is thrown away; it is long where a subject meets a row for the first time,
+ * because a service runs compiled code and not what the first thousand calls run. A value is the median of the rounds, with the lowest
  * and the highest beside it; a ratio is the median of the ratios of each round, so that a slow minute cancels out.
  */
 import type { PgCluster } from "@sluice/sdk/testing"
@@ -118,10 +119,22 @@ export interface Settings {
   readonly rounds: number
   readonly most?: number | undefined
   readonly millis: number
+  /** The first round of a subject in a row. Default: as long as the others. */
+  readonly warmMillis?: number | undefined
   /** Collects the garbage before each turn. Default true. */
   readonly collect?: boolean | undefined
   /** Told who could not be measured, and why. */
   readonly leftOut: (line: string) => void
+}
+
+/** Who has run which row in this process. */
+const warmed = new Set<string>()
+
+const warmMillis = (row: Row, subject: string, { millis, warmMillis = millis }: Settings): number => {
+  const key = `${row.name} ${subject}`
+  if (warmed.has(key)) return millis
+  warmed.add(key)
+  return warmMillis
 }
 
 interface Runner {
@@ -150,7 +163,9 @@ const run = async (row: Row, group: Group, settings: Settings): Promise<Readonly
         if (gone.has(runner)) continue
         try {
           if (settings.collect !== false) collectGarbage()
-          const value = await runner.contender.round(at < 0 ? settings.millis / 2 : settings.millis)
+          const value = await runner.contender.round(
+            at < 0 ? warmMillis(row, runner.entrant.subject, settings) : settings.millis
+          )
           if (at >= 0) runner.values.push(value)
         } catch (error) {
           leaveOut(runner.entrant.subject, error)

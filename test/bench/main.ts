@@ -55,7 +55,9 @@ const whole = (name: "rounds" | "millis" | "scale"): number => {
 const quick = args.quick === true
 /** What is given holds for every row; the default only for those that do not say. */
 const most = args.rounds === undefined ? undefined : whole("rounds")
-const settings = quick ? { rounds: 2, most: 2, millis: 50 } : { rounds: most ?? 7, most, millis: whole("millis") }
+const settings = quick
+  ? { rounds: 2, most: 2, millis: 50 }
+  : { rounds: most ?? 7, most, millis: whole("millis"), warmMillis: 1_500 }
 const scale = quick ? 50_000 : whole("scale")
 
 const chosen = rows.filter((row) => args.only === undefined || args.only.some((name) => row.name.startsWith(name)))
