@@ -10,8 +10,8 @@
 import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
+import { isThere } from "../internal/there.ts"
 import * as Deadline from "../policy/Deadline.ts"
 import * as FaultInjection from "../policy/FaultInjection.ts"
 import type { DeadlineExceeded } from "../ReportError.ts"
@@ -183,10 +183,6 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Ans
 type Leave = Parameters<typeof Deadline.leave>[1]
 
 const nobody = (): void => {}
-
-/** What is there already needs no way of its own. */
-const isThere = <A, E, R>(effect: Effect.Effect<A, E, R>): effect is Exit.Success<A, E> =>
-  Exit.isExit(effect) && effect._tag === "Success"
 
 const answer = <E, R>(
   rows: Effect.Effect<ReadonlyArray<any>, E, R>,
