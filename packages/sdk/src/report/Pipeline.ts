@@ -6,6 +6,9 @@
  *
  * Freshness and coalescing have their place between the fallback and the deadline. What a report does not declare, its
  * call does not pass through.
+ *
+ * The deadline of a read is carried (`Deadline.carried`): no fiber watches it, so whatever waits on this way leaves by
+ * itself or goes through `Deadline.guard`.
  */
 import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
