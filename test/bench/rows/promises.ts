@@ -95,7 +95,7 @@ const overhead = (url: string, subject: Subject): Entrant => ({
   }
 })
 
-export const lessOverhead: Row = {
+const lessOverhead: Row = {
   name: "promise-overhead",
   about:
     "time of a query beyond the same query on a connection of pg that is held, one caller (10 µs: as good as nothing)",
@@ -178,7 +178,7 @@ export const peak: Row = {
   ]
 }
 
-export const peakFleet: Row = {
+const peakFleet: Row = {
   name: "promise-peak-fleet",
   about:
     "20 managers at once, each of whom asks for the stoppage of the whole fleet for a day (a pool of 20, no cache): the slowest answer",
@@ -240,7 +240,7 @@ const atScale = (
 const howMany = (context: Context) =>
   `${context.scale.toLocaleString("en")} positions of ${scaledVehicles(context).toLocaleString("en")} vehicles, one a minute (--scale)`
 
-export const scaleTracking: Row = {
+const scaleTracking: Row = {
   name: "scale-tracking",
   about: "the report `latest-position`: where every vehicle of the fleet is and what it is doing, in --scale positions",
   brief: "latest position of every vehicle",
@@ -250,7 +250,7 @@ export const scaleTracking: Row = {
   groups: (context) => [{ contenders: [atScale(context, () => latest.run({}))] }]
 }
 
-export const scaleStoppage: Row = {
+const scaleStoppage: Row = {
   name: "scale-stoppage",
   about: "the report `stoppage`: every stop of every vehicle of the fleet in the last day, in --scale positions",
   brief: "every stop of the last day",
