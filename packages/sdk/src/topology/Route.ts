@@ -16,6 +16,7 @@ import * as Exit from "effect/Exit"
 import * as Context from "effect/Context"
 import type * as Fiber from "effect/Fiber"
 import type { SqlError } from "effect/sql/SqlError"
+import { tagOf } from "../internal/tagOf.ts"
 import * as PgFailure from "../PgFailure.ts"
 import { DatabaseUnavailable, type ReplicaTooStale } from "../ReportError.ts"
 import type { Cluster, Member } from "./Cluster.ts"
@@ -98,9 +99,6 @@ const recentMillis = 1_000
 
 /** A caller that leaves after less than this proves nothing. */
 const suspectMillis = 500
-
-const tagOf = (error: unknown): unknown =>
-  typeof error === "object" && error !== null && "_tag" in error ? error._tag : undefined
 
 const isNotSent = (error: unknown): boolean => notSent.has(tagOf(error))
 
