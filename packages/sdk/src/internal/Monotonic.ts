@@ -14,3 +14,7 @@ export const now = (clock: Clock.Clock): number =>
 
 /** {@link now} in whole milliseconds. */
 export const monotonicMillis = (clock: Clock.Clock): number => Math.floor(now(clock))
+
+/** The wall time of such an instant, for people: by the wall clock as it is now. */
+export const wallMillis = (clock: Clock.Clock, at: number): number =>
+  clock.currentTimeMillisUnsafe() + at - monotonicMillis(clock)

@@ -70,14 +70,11 @@ export const serverTimeout = ({ attemptTimeout }: Declared): number =>
  */
 export const sessionBy = (fiber: Fiber.Fiber<unknown, unknown>, until = Infinity): (() => number) => {
   return () => {
-    const clock = fiber.getRef(Clock.Clock)
-    const now = monotonicMillis(clock)
-    // A router's instants are those of the wall clock.
-    const bound = until === Infinity ? until : now + until - clock.currentTimeMillisUnsafe()
+    const now = monotonicMillis(fiber.getRef(Clock.Clock))
     const left = Deadline.remainingOf(fiber)
     // One that is late already is its deadline's.
-    if (left === Infinity || left === 0) return bound
-    return Math.min(bound, Math.floor(now + left - Math.min(25, left / 20)))
+    if (left === Infinity || left === 0) return until
+    return Math.min(until, Math.floor(now + left - Math.min(25, left / 20)))
   }
 }
 

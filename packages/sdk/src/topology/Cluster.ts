@@ -11,6 +11,7 @@ import * as Exit from "effect/Exit"
 import type * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import { nameOf, type Place, type Resolved } from "../DatabaseOptions.ts"
+import { monotonicMillis } from "../internal/Monotonic.ts"
 import { lastError } from "../internal/problems.ts"
 import * as PgFailure from "../PgFailure.ts"
 import { traits } from "../Profile.ts"
@@ -61,7 +62,7 @@ export interface Cluster {
   readonly remove: (name: string) => Effect.Effect<void>
   /** Looks at all servers now, and returns when all have answered or timed out. */
   readonly refresh: Effect.Effect<void>
-  /** Evidence from a call: what a statement or a connect failed with, and when it was begun (milliseconds of the Clock). */
+  /** Evidence from a call: what a statement or a connect failed with, and when it was begun (monotonic milliseconds). */
   readonly noteFailure: (member: Member, failure: PgFailure.PgFailure, at: number) => void
   /** Names everything that the primary has committed up to now, for `Route.ReadAfter`. One round trip to the primary. */
   readonly token: Effect.Effect<Token, DatabaseUnavailable>
@@ -145,7 +146,7 @@ export const make = Effect.fnUntraced(function* (
         if (closing) return
         // Who looks through the pool waits as its callers do; the pool knows sooner that nobody answers.
         if (refusal !== undefined && unreachable.has(refusal.tag)) {
-          topology.failed(own, { at: clock.currentTimeMillisUnsafe(), error: refusal })
+          topology.failed(own, { at: monotonicMillis(clock), error: refusal })
         }
         probe?.trigger()
       }

@@ -30,6 +30,7 @@ import * as PubSub from "effect/PubSub"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { LastError, PoolCounts } from "../ReportError.ts"
+import { monotonicMillis, wallMillis } from "../internal/Monotonic.ts"
 import * as Telemetry from "../Telemetry.ts"
 import * as Hysteresis from "./Hysteresis.ts"
 
@@ -45,7 +46,7 @@ export interface NodeDetail {
   readonly serverVersion?: number | undefined
   readonly pool?: PoolCounts | undefined
   readonly lastError?: LastError | undefined
-  /** Since when it is in this state, in milliseconds of the Clock. */
+  /** Since when it is in this state, in milliseconds of the wall clock. */
   readonly since: number
 }
 
@@ -171,7 +172,8 @@ const word = (ok: boolean): string => (ok ? "ok" : "failing")
 export const make = (options: Options = {}): Effect.Effect<Health["Service"], never, Scope.Scope> =>
   Effect.gen(function* () {
     const clock = yield* Clock.Clock
-    const now = () => clock.currentTimeMillisUnsafe()
+    const now = () => monotonicMillis(clock)
+    const wallTime = (at: number) => wallMillis(clock, at)
     const startedAt = now()
     const startGrace = millis(options.startGrace ?? "30 seconds")
     const hold: Hysteresis.Hold = {
@@ -194,7 +196,7 @@ export const make = (options: Options = {}): Effect.Effect<Health["Service"], ne
     const gauges: Array<readonly [name: string, attributes: Readonly<Record<string, string>>, value: number]> = []
 
     const tell = (subject: Change["subject"], name: string, from: string, to: string): void => {
-      if (from !== to) PubSub.publishUnsafe(pubsub, { at: now(), subject, name, from, to })
+      if (from !== to) PubSub.publishUnsafe(pubsub, { at: wallTime(now()), subject, name, from, to })
     }
     const isRequired = (source: RoleSource): boolean =>
       source.required ?? options.required?.includes(source.name) ?? true
@@ -330,20 +332,21 @@ export const make = (options: Options = {}): Effect.Effect<Health["Service"], ne
 
     return Health.of({
       liveness: Effect.sync(() => ({ live: told.live })),
-      readiness: Effect.sync(() => ({ ready: told.ready, status: told.status, since: told.since })),
+      readiness: Effect.sync(() => ({ ready: told.ready, status: told.status, since: wallTime(told.since) })),
       status: Effect.sync(() => ({
         ...told,
+        since: wallTime(told.since),
         roles: Object.fromEntries(
           [...sources].map(([source, { degraded, state }]) => [
             source.name,
-            { ok: state.value, since: state.since, required: isRequired(source), degraded }
+            { ok: state.value, since: wallTime(state.since), required: isRequired(source), degraded }
           ])
         ),
         nodes: [...nodes.values()].map(({ detail }) => detail),
         checks: Object.fromEntries(
           [...checks].map(([name, { check, state }]) => [
             name,
-            { ok: state.value, since: state.since, affects: check.affects }
+            { ok: state.value, since: wallTime(state.since), affects: check.affects }
           ])
         )
       })),

@@ -12,6 +12,7 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
+import { monotonicMillis } from "../internal/Monotonic.ts"
 import * as PgFailure from "../PgFailure.ts"
 import type { Traits } from "../Profile.ts"
 import type { Session } from "../pool/Session.ts"
@@ -80,14 +81,15 @@ export const asker = (kind: Traits["look"]) => {
   const ask = (session: Session, at: number): Effect.Effect<Observation, SqlError> =>
     Effect.map(session.query(statement), ({ rows }) => observation(at, rows[0] as Readonly<Record<string, unknown>>))
   return (session: Session): Effect.Effect<Observation, SqlError> =>
-    Effect.flatMap(Clock.currentTimeMillis, (at) =>
-      Effect.catch(ask(session, at), (error) => {
+    Clock.clockWith((clock) => {
+      const at = monotonicMillis(clock)
+      return Effect.catch(ask(session, at), (error) => {
         const code = PgFailure.inputOf(error).sqlState
         if (statement === little || code === undefined || !/^(42|0A)/.test(code)) return Effect.fail(error)
         statement = little
         return ask(session, at)
       })
-    )
+    })
 }
 
 /** Asks a server through its pool. Bounded by whoever calls it. */

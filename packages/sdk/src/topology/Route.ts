@@ -16,6 +16,7 @@ import * as Exit from "effect/Exit"
 import * as Context from "effect/Context"
 import type * as Fiber from "effect/Fiber"
 import type { SqlError } from "effect/sql/SqlError"
+import { monotonicMillis } from "../internal/Monotonic.ts"
 import { tagOf } from "../internal/tagOf.ts"
 import * as PgFailure from "../PgFailure.ts"
 import { DatabaseUnavailable, type ReplicaTooStale } from "../ReportError.ts"
@@ -78,7 +79,7 @@ export interface Route {
   readonly nodes: () => ReadonlyArray<Member>
   /** The one server of a cluster that is not watched. */
   readonly only: Member | undefined
-  /** The server for the next attempt. `deadline` in milliseconds of the Clock. */
+  /** The server for the next attempt. `deadline` in monotonic milliseconds. */
   readonly next: (call: Call, deadline?: number) => Effect.Effect<Member, DatabaseUnavailable | ReplicaTooStale>
   /**
    * Runs one attempt, told until when a session has to be had (`undefined`: no limit of its own). When it fails before anything was sent, with `AcquireTimeout`, `DatabaseUnavailable` or
@@ -156,14 +157,14 @@ export const make = (
   const awaitChange = (wanted: Router.Want, clock: Clock.Clock): Effect.Effect<Member> =>
     Effect.callback((resume) => {
       const stop = topology.onChange(() => {
-        const found = known(wanted, clock.currentTimeMillisUnsafe())
+        const found = known(wanted, monotonicMillis(clock))
         if (found !== undefined) resume(Effect.succeed(found))
       })
       return Effect.sync(stop)
     })
 
   const look = (wanted: Router.Want, clock: Clock.Clock): Effect.Effect<Member | undefined> =>
-    Effect.map(cluster.refresh, () => known(wanted, clock.currentTimeMillisUnsafe()))
+    Effect.map(cluster.refresh, () => known(wanted, monotonicMillis(clock)))
 
   /** A position that moves is no change of state: whoever waits for one looks again and again. */
   const lookAgain = (wanted: Router.Want, clock: Clock.Clock): Effect.Effect<Member> =>
@@ -182,7 +183,7 @@ export const make = (
   const next: Route["next"] = (call, deadline = Infinity) =>
     Effect.clockWith((clock) => {
       const wanted = wantOf(call)
-      const now = clock.currentTimeMillisUnsafe()
+      const now = monotonicMillis(clock)
       const found = known(wanted, now)
       if (found !== undefined) return Effect.succeed(found)
       if (cluster.closing()) return Effect.fail(new DatabaseUnavailable({ pool: name, reason: "closed" }))
@@ -193,7 +194,7 @@ export const make = (
   /** None is known to fit. */
   const search = (call: Call, wanted: Router.Want, clock: Clock.Clock, deadline: number) =>
     Effect.suspend((): Effect.Effect<Member, DatabaseUnavailable | ReplicaTooStale> => {
-      const now = clock.currentTimeMillisUnsafe()
+      const now = monotonicMillis(clock)
       const until = call.token === undefined ? Math.min((servedAt ??= now) + patience, deadline) : deadline
       // Everybody has just said no: asking once more would only make the caller wait.
       const fresh = topology.nodes.every(({ state }) => now - state.at < recentMillis)
@@ -202,7 +203,7 @@ export const make = (
       const first = within(Effect.raceFirst(look(wanted, clock), changed), deadline - now)
       return Effect.flatMap(first, (early) => {
         if (early !== undefined) return Effect.succeed(early)
-        const left = until - clock.currentTimeMillisUnsafe()
+        const left = until - monotonicMillis(clock)
         const more = wanted.token === undefined ? changed : lookAgain(wanted, clock)
         return Effect.flatMap(left > 0 ? within(more, left) : Effect.undefined, (late) =>
           late === undefined ? Effect.fail(failure(call, wanted)) : Effect.succeed(late)
@@ -243,7 +244,7 @@ export const make = (
       call.token ??= fiber.getRef(ReadAfter)
       const step = (more: number): Effect.Effect<any, any, any> => {
         const left = call.left?.(fiber)
-        const now = clock.currentTimeMillisUnsafe()
+        const now = monotonicMillis(clock)
         const deadline = left === undefined || left === Infinity ? undefined : now + left
         const found = known(wantOf(call), now)
         return found === undefined
@@ -251,7 +252,7 @@ export const make = (
           : go(found, more, deadline)
       }
       const go = (member: Member, more: number, deadline: number | undefined): Effect.Effect<any, any, any> => {
-        const now = clock.currentTimeMillisUnsafe()
+        const now = monotonicMillis(clock)
         let until = deadline
         if (deadline !== undefined && more > 1 && !call.tried.includes(member.name)) {
           const others = Math.min(topology.untried(wantOf(call), now), more)
@@ -264,7 +265,7 @@ export const make = (
           const error = Cause.hasInterruptsOnly(exit.cause) ? undefined : Cause.squash(exit.cause)
           if (error !== undefined && tagOf(error) !== "DeadlineExceeded") note(call, member, error, now)
           // Whoever had to leave after a while may have been talking to a server that is frozen.
-          else if (clock.currentTimeMillisUnsafe() - now >= suspectMillis) member.probe?.trigger()
+          else if (monotonicMillis(clock) - now >= suspectMillis) member.probe?.trigger()
           return undefined
         })
         return more <= 1
@@ -286,7 +287,7 @@ export const make = (
       const { fallback, ...asked } = want
       return { serves: true, degraded: topology.serves(asked) ? undefined : `served by the ${fallback}` }
     },
-    nodes: () => topology.nodes.map(NodeDetails.of),
+    nodes: () => topology.nodes.map((view) => NodeDetails.of(view, topology.wallTime(view.state.since))),
     onChange: (listener) => topology.onChange(listener)
   }
 
