@@ -38,10 +38,8 @@ describe("a wall clock that is set", () => {
           topology.add({ name: "a", outstanding: () => 0, canServeNow: () => true })
           const ask = Look.asker("everything")
           yield* Probe.make({
-            look: Effect.flatMap(
-              Effect.sync(() => dead),
-              (gone) => (gone ? Effect.fail("dead") : Effect.orDie(ask(session)))
-            ),
+            look: Effect.suspend(() => (dead ? Effect.never : Effect.orDie(ask(session)))),
+            timeout: "500 millis",
             schedule: Schedule.spaced("1 second"),
             onResult: (at, exit) =>
               Exit.isSuccess(exit) ? topology.observed("a", exit.value) : topology.failed("a", { at, error: lost })
