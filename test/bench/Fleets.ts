@@ -9,7 +9,7 @@ import { migrate } from "../../packages/examples/src/fleet/migrations.ts"
 import { defaults, simulate } from "../../packages/examples/src/fleet/simulate.ts"
 import type { Context } from "./Row.ts"
 
-export const rolesOf = (url: string) => {
+const rolesOf = (url: string) => {
   const role = { url: Redacted.make(url), statementTimeout: "5 minutes" } as const
   return Fleet.layer({ primary: role, replica: role })
 }

@@ -54,7 +54,7 @@ export const resultOf = (name: string, lines: ReadonlyArray<Line>, exit: Exit.Ex
 }
 
 /** What is told after each. */
-export type Show = (
+type Show = (
   row: { readonly name: string; readonly about: string },
   lines: ReadonlyArray<Line>,
   result: DrillResult

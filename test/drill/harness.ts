@@ -5,6 +5,7 @@
  * what became of each: acknowledged and not there is lost, there twice is doubled, there although the caller was told
  * that it is certainly not is wrong.
  */
+import { closedLoop } from "../support/closedLoop.ts"
 import type { Answer, Opened } from "./Subject.ts"
 
 /** A call as it ended, for the account and the timeline. Times in milliseconds since the load began. */
@@ -105,10 +106,6 @@ export const makeLoad = (opened: Opened, options: LoadOptions) => {
   const refused = new Set<string>()
   const unknown = new Set<string>()
   const heart = heartbeat(now)
-  const pending = new Set<Promise<void>>()
-  const state = { running: true }
-  let paused: Promise<void> | undefined
-  let resume = () => {}
   let number = 0
 
   const settle = (answer: Promise<Answer>): Promise<Answer | "unanswered"> => {
@@ -144,37 +141,16 @@ export const makeLoad = (opened: Opened, options: LoadOptions) => {
     calls.push({ ...at, kind: answer.kind, error: answer.error })
   }
 
-  const worker = async () => {
-    while (state.running) {
-      if (paused !== undefined) await paused
-      if (!state.running) return
-      const call = once()
-      pending.add(call)
-      await call
-      pending.delete(call)
-      // A caller that failed at once does not come back at once.
-      await new Promise((resolve) => setTimeout(resolve, 10 + options.random() * 20))
-    }
-  }
-  const workers = Array.from({ length: options.workers }, worker)
+  const loop = closedLoop({ workers: options.workers, call: once, rest: () => 10 + options.random() * 20 })
 
   return {
     /** Milliseconds since the load began. */
     at: () => now() - zero,
-    pause: async () => {
-      paused = new Promise((resolve) => (resume = resolve))
-      await Promise.all(pending)
-    },
-    resume: () => {
-      paused = undefined
-      resume()
-    },
+    pause: loop.pause,
+    resume: loop.resume,
     /** No new calls; waits for those that run. */
     stop: async () => {
-      state.running = false
-      paused = undefined
-      resume()
-      await Promise.all(workers)
+      await loop.stop()
       heart.stop()
     },
     calls,

@@ -14,6 +14,7 @@ import { isSqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
 import { grace, heartbeat } from "../drill/harness.ts"
 import { generator } from "../drill/seeded.ts"
+import { closedLoop } from "../support/closedLoop.ts"
 import type { Account, Ending } from "./Account.ts"
 import { deadline, itemName, items, primary, replica, reports, type Runtime, Soak } from "./ground.ts"
 
@@ -191,10 +192,6 @@ const patience = 8_000
 export const makeLoad = (runtime: Runtime, account: Account, { seed, workers }: LoadOptions) => {
   const now = () => performance.now()
   const heart = heartbeat(now)
-  const pending = new Set<Promise<void>>()
-  const state = { running: true }
-  let paused: Promise<void> | undefined
-  let resume = () => {}
 
   const chosen = (random: () => number): Work => {
     let point = random() * 100
@@ -240,35 +237,18 @@ export const makeLoad = (runtime: Runtime, account: Account, { seed, workers }: 
     if (exit === undefined) await Effect.runPromise(Fiber.interrupt(fiber).pipe(Effect.timeoutOption("1 second")))
   }
 
-  const worker = async (index: number) => {
-    const random = generator(seed + index * 7_919)
-    while (state.running) {
-      if (paused !== undefined) await paused
-      if (!state.running) return
-      const one = call(random)
-      pending.add(one)
-      await one
-      pending.delete(one)
-      await new Promise((resolve) => setTimeout(resolve, 5 + random() * 25))
-    }
-  }
-  const all = Array.from({ length: workers }, (_, index) => worker(index))
+  const randoms = Array.from({ length: workers }, (_, index) => generator(seed + index * 7_919))
+  const loop = closedLoop({
+    workers,
+    call: (worker) => call(randoms[worker]!),
+    rest: (worker) => 5 + randoms[worker]!() * 25
+  })
 
   return {
-    /** No new calls until `resume`; waits for those that run. */
-    pause: async () => {
-      paused = new Promise((resolve) => (resume = resolve))
-      await Promise.all(pending)
-    },
-    resume: () => {
-      paused = undefined
-      resume()
-    },
+    pause: loop.pause,
+    resume: loop.resume,
     stop: async () => {
-      state.running = false
-      paused = undefined
-      resume()
-      await Promise.all(all)
+      await loop.stop()
       heart.stop()
     },
     longestAbsence: heart.longest

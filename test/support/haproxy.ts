@@ -1,11 +1,12 @@
 /** HAProxy from the system, for tests that skip, and say so, where there is none. */
-import { host, free } from "../../packages/sdk/src/testing/internal/Ports.ts"
+import { free, host } from "../../packages/sdk/src/testing/internal/Ports.ts"
 import * as Effect from "effect/Effect"
-import { type ChildProcess, spawn, spawnSync } from "node:child_process"
+import { spawn, spawnSync } from "node:child_process"
 import * as fs from "node:fs"
 import * as net from "node:net"
 import * as os from "node:os"
 import * as path from "node:path"
+import { undoneBy } from "./guarded.ts"
 
 export const installed = spawnSync("haproxy", ["-v"]).status === 0
 if (!installed) console.warn("haproxy is not installed: its tests are skipped")
@@ -43,48 +44,44 @@ export const make = <Name extends string>(backends: Readonly<Record<Name, Backen
     const names = Object.keys(backends) as Array<any> as ReadonlyArray<Name>
     const endpoints = {} as Record<Name, Endpoint>
     for (const name of names) endpoints[name] = { host, port: yield* free }
-    const { socket } = yield* Effect.acquireRelease(
-      Effect.sync((): { directory: string; socket: string; child: ChildProcess } => {
-        const directory = fs.mkdtempSync(path.join(os.tmpdir(), "sluice-haproxy-"))
-        const socket = path.join(directory, "runtime")
-        const file = path.join(directory, "haproxy.cfg")
-        const sections = names.flatMap((name) => [
-          `listen ${name}`,
-          `  bind ${host}:${endpoints[name].port}`,
-          ...(backends[name].options ?? []).map((line) => `  ${line}`),
-          ...backends[name].servers.map(
-            ({ more = "", name: server, port }) => `  server ${server} ${host}:${port} ${more}`
-          )
-        ])
-        fs.writeFileSync(
-          file,
-          [
-            "global",
-            `  stats socket ${socket} mode 600 level admin`,
-            "defaults",
-            "  mode tcp",
-            "  timeout connect 2s",
-            "  timeout check 2s",
-            "  timeout client 30m",
-            "  timeout server 30m",
-            ...sections,
-            ""
-          ].join("\n")
-        )
-        return { directory, socket, child: spawn("haproxy", ["-db", "-f", file], { stdio: "ignore" }) }
+    const directory = fs.mkdtempSync(path.join(os.tmpdir(), "sluice-haproxy-"))
+    yield* undoneBy('[ -s "$DIR/pid" ] && kill -9 "$(cat "$DIR/pid")"; rm -rf "$DIR"', { DIR: directory })
+    const socket = path.join(directory, "runtime")
+    const file = path.join(directory, "haproxy.cfg")
+    const sections = names.flatMap((name) => [
+      `listen ${name}`,
+      `  bind ${host}:${endpoints[name].port}`,
+      ...(backends[name].options ?? []).map((line) => `  ${line}`),
+      ...backends[name].servers.map(({ more = "", name: server, port }) => `  server ${server} ${host}:${port} ${more}`)
+    ])
+    fs.writeFileSync(
+      file,
+      [
+        "global",
+        `  stats socket ${socket} mode 600 level admin`,
+        "defaults",
+        "  mode tcp",
+        "  timeout connect 2s",
+        "  timeout check 2s",
+        "  timeout client 30m",
+        "  timeout server 30m",
+        ...sections,
+        ""
+      ].join("\n")
+    )
+    yield* Effect.acquireRelease(
+      Effect.sync(() => {
+        const child = spawn("haproxy", ["-db", "-f", file], { stdio: "ignore" })
+        fs.writeFileSync(path.join(directory, "pid"), String(child.pid))
+        return child
       }),
-      ({ child, directory }) =>
-        Effect.sync(() => {
-          child.kill("SIGKILL")
-          fs.rmSync(directory, { recursive: true, force: true })
-        })
+      (child) => Effect.sync(() => child.kill("SIGKILL"))
     )
     for (let patience = 0; patience < 200 && !fs.existsSync(socket); patience++) yield* Effect.sleep("20 millis")
     return {
       endpoints,
       /** New connections go, or do not go, to a server; those that are open stay where they are. */
       admit: (backend: Name, server: string, yes: boolean) =>
-        command(socket, `set server ${backend}/${server} state ${yes ? "ready" : "maint"}`),
-      command: (text: string) => command(socket, text)
+        command(socket, `set server ${backend}/${server} state ${yes ? "ready" : "maint"}`)
     }
   })

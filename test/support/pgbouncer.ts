@@ -6,18 +6,11 @@ import * as fs from "node:fs"
 import * as net from "node:net"
 import * as os from "node:os"
 import * as path from "node:path"
+import { free } from "../../packages/sdk/src/testing/internal/Ports.ts"
 import { undoneBy } from "./guarded.ts"
 
 export const installed = spawnSync("pgbouncer", ["--version"]).status === 0
 if (!installed) console.warn("pgbouncer is not installed: its tests are skipped")
-
-const freePort = Effect.callback<number>((resume) => {
-  const server = net.createServer()
-  server.listen(0, "127.0.0.1", () => {
-    const { port } = server.address() as net.AddressInfo
-    server.close(() => resume(Effect.succeed(port)))
-  })
-})
 
 const listening = (port: number) =>
   Effect.callback<boolean>((resume) => {
@@ -26,7 +19,7 @@ const listening = (port: number) =>
     socket.once("error", () => resume(Effect.succeed(false)))
   })
 
-export interface Upstream {
+interface Upstream {
   readonly port: number
   readonly database: string
   readonly user: string
@@ -36,7 +29,7 @@ export interface Upstream {
 /** A PgBouncer in transaction mode, with so many server connections; it can be killed (-9) and started again. */
 export const bouncerBefore = ({ database, password, port: upstream, user }: Upstream, connections: number) =>
   Effect.gen(function* () {
-    const port = yield* freePort
+    const port = yield* free
     const root = process.getuid?.() === 0
     const directory = fs.mkdtempSync(path.join(os.tmpdir(), "sluice-pgbouncer-"))
     const pidFile = path.join(directory, "pid")

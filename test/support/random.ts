@@ -1,4 +1,7 @@
 /** Chance that a seed repeats, for tests that draw. */
+import { mulberry32 } from "../../packages/sdk/src/testing/internal/mulberry32.ts"
+
+export { mulberry32 }
 
 /** `SLUICE_FUZZ_RUNS` makes a fuzz test long, `SLUICE_FUZZ_SEED` repeats one run of it. */
 export const fuzz = (runs: number): { readonly runs: number; readonly seed: number } => ({
@@ -15,15 +18,8 @@ export interface Random {
   readonly many: <A>(max: number, one: (index: number) => A) => Array<A>
 }
 
-/** mulberry32. */
 export const random = (seed: number): Random => {
-  let state = seed >>> 0
-  const next = (): number => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296
-  }
+  const next = mulberry32(seed)
   const below = (n: number): number => Math.floor(next() * n)
   return {
     next,

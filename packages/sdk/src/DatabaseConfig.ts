@@ -18,9 +18,9 @@ import {
   type Resolved,
   resolve,
   type SslMode,
-  variables,
-  withoutUndefined
+  variables
 } from "./DatabaseOptions.ts"
+import { withoutUndefined } from "./internal/connectionString.ts"
 import type { Profile } from "./Profile.ts"
 import { InvalidConfiguration } from "./ReportError.ts"
 

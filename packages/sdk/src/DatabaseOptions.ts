@@ -281,16 +281,18 @@ export const resolve = (
     }
     return value
   }
+  const lengthOf = (name: string, value: Duration.Input, least: 0 | 1, expected: string): number => {
+    const duration = Duration.fromInput(value)
+    const length = Option.isSome(duration) ? Duration.toMillis(duration.value) : Number.NaN
+    if (!(length >= least && length <= longest)) issues.push({ name, value: show(value), expected })
+    return length
+  }
   const millis = (
     field: "connectionTimeout" | "connectTimeout" | "idleTimeout" | "maxLifetime" | "statementTimeout"
   ): number => {
     const value = given[field]
     if (value === undefined) return defaults[field]
-    const duration = Duration.fromInput(value)
-    const length = Option.isSome(duration) ? Duration.toMillis(duration.value) : Number.NaN
-    if (!(length >= 1 && length <= longest))
-      refuse(field, value, "a duration above zero and below 24 days, such as 30 seconds")
-    return length
+    return lengthOf(fieldOf(field), value, 1, "a duration above zero and below 24 days, such as 30 seconds")
   }
   const oneOf = <A extends string>(field: "sslmode" | "pooler" | "boot", allowed: ReadonlyArray<A>): A => {
     const value = (given[field] ?? defaults[field]) as A
@@ -328,16 +330,7 @@ export const resolve = (
   const shutdown = (part: "graceful" | "hard"): number => {
     const value = given.shutdown?.[part]
     if (value === undefined) return defaults.shutdown[part]
-    const duration = Duration.fromInput(value)
-    const length = Option.isSome(duration) ? Duration.toMillis(duration.value) : Number.NaN
-    if (!(length >= 0 && length <= longest)) {
-      issues.push({
-        name: `shutdown.${part}`,
-        value: show(value),
-        expected: "a duration below 24 days, such as 5 seconds"
-      })
-    }
-    return length
+    return lengthOf(`shutdown.${part}`, value, 0, "a duration below 24 days, such as 5 seconds")
   }
   const addresses = given.addresses ?? (hosts.length > 1 && !kind.switching ? "each" : "any")
   if (addresses !== "each" && addresses !== "any") {
@@ -389,5 +382,3 @@ export const resolve = (
 }
 
 const show = (value: unknown): string => (typeof value === "string" ? `"${value}"` : String(value))
-
-export { parseAddress, parseUrl, withoutUndefined } from "./internal/connectionString.ts"

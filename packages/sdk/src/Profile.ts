@@ -13,9 +13,9 @@
  * | `cockroachdb`, `yugabytedb`, `citus` | | no: from their documentation, named beside each line below |
  */
 
-export type Profile = "postgres" | "pgbouncer" | "haproxy" | "aurora" | "cockroachdb" | "yugabytedb" | "citus"
-
 export const profiles = ["postgres", "pgbouncer", "haproxy", "aurora", "cockroachdb", "yugabytedb", "citus"] as const
+
+export type Profile = (typeof profiles)[number]
 
 /** What follows from a profile. */
 export interface Traits {

@@ -95,7 +95,7 @@ const overhead = (url: string, subject: Subject): Entrant => ({
   }
 })
 
-export const lessOverhead: Row = {
+const lessOverhead: Row = {
   name: "promise-overhead",
   about:
     "time of a query beyond the same query on a connection of pg that is held, one caller (10 µs: as good as nothing)",
@@ -132,20 +132,34 @@ const allReports = (from: Date, vehicle: string | null) => {
   ])
 }
 
+type Asking = Effect.Effect<unknown, unknown, Effect.Services<ReturnType<typeof allReports>>>
+
+/** Managers who all ask at once, on a pool of 20: until the slowest has his answer. */
 const atNine = (
-  subject: string,
   context: Context,
-  run: (runtime: FleetRuntime, from: Date) => Promise<number>
+  asking: (runtime: FleetRuntime, from: Date) => Promise<(manager: number) => Asking>
 ): Entrant => ({
-  subject,
+  subject: "sluice",
   open: async () => {
     const { from, url } = await fleet(context)
     const runtime = runtimeOf(url)
-    return { subject, round: () => run(runtime, from), close: () => runtime.dispose() }
+    return {
+      subject: "sluice",
+      round: async () => {
+        const ask = await asking(runtime, from)
+        const times = await runtime.runPromise(
+          Effect.forEach(
+            Array.from({ length: managers }, (_, manager) => manager),
+            (manager) => Effect.map(Effect.timed(ask(manager)), ([time]) => Duration.toMillis(time)),
+            { concurrency: "unbounded" }
+          )
+        )
+        return Math.max(...times)
+      },
+      close: () => runtime.dispose()
+    }
   }
 })
-
-const slowest = (times: ReadonlyArray<Duration.Duration>) => Math.max(...times.map(Duration.toMillis))
 
 /** Registrations of the simulated fleet, for managers 0 to 19. */
 const vehiclesOf = (runtime: FleetRuntime) =>
@@ -162,23 +176,16 @@ export const peak: Row = {
   groups: (context) => [
     {
       contenders: [
-        atNine("sluice", context, async (runtime, from) => {
+        atNine(context, async (runtime, from) => {
           const vehicles = await vehiclesOf(runtime)
-          const times = await runtime.runPromise(
-            Effect.forEach(
-              Array.from({ length: managers }, (_, n) => vehicles[n % vehicles.length]!),
-              (vehicle) => Effect.map(Effect.timed(allReports(from, vehicle)), ([time]) => time),
-              { concurrency: "unbounded" }
-            )
-          )
-          return slowest(times)
+          return (manager) => allReports(from, vehicles[manager % vehicles.length]!)
         })
       ]
     }
   ]
 }
 
-export const peakFleet: Row = {
+const peakFleet: Row = {
   name: "promise-peak-fleet",
   about:
     "20 managers at once, each of whom asks for the stoppage of the whole fleet for a day (a pool of 20, no cache): the slowest answer",
@@ -188,18 +195,7 @@ export const peakFleet: Row = {
   note: whichFleet,
   groups: (context) => [
     {
-      contenders: [
-        atNine("sluice", context, async (runtime, from) => {
-          const times = await runtime.runPromise(
-            Effect.forEach(
-              Array.from({ length: managers }),
-              () => Effect.map(Effect.timed(stoppage.run(period(from))), ([time]) => time),
-              { concurrency: "unbounded" }
-            )
-          )
-          return slowest(times)
-        })
-      ]
+      contenders: [atNine(context, async (_, from) => () => stoppage.run(period(from)))]
     }
   ]
 }
@@ -240,7 +236,7 @@ const atScale = (
 const howMany = (context: Context) =>
   `${context.scale.toLocaleString("en")} positions of ${scaledVehicles(context).toLocaleString("en")} vehicles, one a minute (--scale)`
 
-export const scaleTracking: Row = {
+const scaleTracking: Row = {
   name: "scale-tracking",
   about: "the report `latest-position`: where every vehicle of the fleet is and what it is doing, in --scale positions",
   brief: "latest position of every vehicle",
@@ -250,7 +246,7 @@ export const scaleTracking: Row = {
   groups: (context) => [{ contenders: [atScale(context, () => latest.run({}))] }]
 }
 
-export const scaleStoppage: Row = {
+const scaleStoppage: Row = {
   name: "scale-stoppage",
   about: "the report `stoppage`: every stop of every vehicle of the fleet in the last day, in --scale positions",
   brief: "every stop of the last day",

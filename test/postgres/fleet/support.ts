@@ -7,6 +7,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import { Fleet } from "../../../packages/examples/src/fleet/Fleet.ts"
 import { migrate } from "../../../packages/examples/src/fleet/migrations.ts"
 import { layerDatabase, TestDatabase } from "../../support/postgres.ts"
+import { mulberry32 } from "../../support/random.ts"
 import type { Fix } from "../../unit/fleet/reference.ts"
 
 /** A fleet in a database of its own. Both roles are the primary: replication is not what these tests are about. */
@@ -67,15 +68,8 @@ export interface Random {
   readonly shuffle: <A>(items: ReadonlyArray<A>) => Array<A>
 }
 
-/** mulberry32: small, and the same on every machine. */
 export const random = (seed: number): Random => {
-  let state = seed >>> 0
-  const next = (): number => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296
-  }
+  const next = mulberry32(seed)
   const int = (below: number): number => Math.floor(next() * below)
   return {
     next,

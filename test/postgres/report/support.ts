@@ -8,6 +8,7 @@ import { inspect } from "node:util"
 import { layerRoles } from "../../support/fleetRoles.ts"
 import { layerDatabase } from "../../support/postgres.ts"
 
+export { timed } from "../../support/failures/ground.ts"
 export { at, Fleet, primary, replica } from "../../support/fleetRoles.ts"
 
 /** Both roles in a database of one's own, on the primary and on its replica. */
@@ -49,11 +50,3 @@ export const keepsSecret = (error: unknown, words: ReadonlyArray<string>): void 
     for (const word of words) assert.notInclude(text, word)
   }
 }
-
-/** How long it took, in milliseconds of real time. */
-export const timed = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-  Effect.gen(function* () {
-    const begin = performance.now()
-    const value = yield* effect
-    return [value, performance.now() - begin] as const
-  })

@@ -58,7 +58,8 @@ const ask = (sql: string) =>
     )
   )
 
-const serial = Effect.map(
+/** Who issued the certificates that the server sees. */
+const issuers = Effect.map(
   ask("select distinct issuer_dn from pg_stat_ssl join pg_stat_activity using (pid) where usename = 'app'"),
   (rows) => rows.map(({ issuer_dn: issuer }) => String(issuer))
 )
@@ -138,7 +139,7 @@ postgres(ownCluster({ tls: true }))("certificates under load", (it) => {
           const { rotate } = yield* Fleet.servers
           const { fiber, outcome } = yield* load
           yield* Effect.sleep("200 millis")
-          assert.deepStrictEqual(yield* serial, ["/CN=clients 1"])
+          assert.deepStrictEqual(yield* issuers, ["/CN=clients 1"])
           // Both sides trust both; the server's certificate is replaced; then the client's.
           current = material([old, fresh], old)
           yield* install(fresh, [old, fresh])
@@ -146,7 +147,7 @@ postgres(ownCluster({ tls: true }))("certificates under load", (it) => {
           yield* Effect.sleep("200 millis")
           current = material([old, fresh], fresh)
           yield* rotate
-          yield* expectEventually(serial, (issuers) => issuers.join() === "/CN=clients 2")
+          yield* expectEventually(issuers, (seen) => seen.join() === "/CN=clients 2")
           // Nobody trusts the old ones any more.
           current = material([fresh], fresh)
           yield* install(fresh, [fresh])

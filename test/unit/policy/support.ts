@@ -1,15 +1,10 @@
 import * as Effect from "effect/Effect"
 import * as PolicyEvents from "../../../packages/sdk/src/policy/PolicyEvents.ts"
+import { mulberry32 } from "../../support/random.ts"
 
 /** A small generator whose seed is in the message of whatever fails. */
 export const random = (seed: number) => {
-  let state = seed >>> 0
-  const next = (): number => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296
-  }
+  const next = mulberry32(seed)
   return {
     next,
     int: (below: number): number => Math.floor(next() * below),

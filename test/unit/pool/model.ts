@@ -12,17 +12,11 @@ import * as Fiber from "effect/Fiber"
 import * as Random from "effect/Random"
 import * as TestClock from "effect/testing/TestClock"
 import * as SessionPool from "../../../packages/sdk/src/pool/SessionPool.ts"
+import { mulberry32 } from "../../support/random.ts"
 import { FakeServer, type FakeSession, lost } from "./FakeSession.ts"
 
 export const generator = (seed: number) => {
-  let state = seed >>> 0
-  const next = (): number => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let t = state
-    t = Math.imul(t ^ (t >>> 15), t | 1)
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61)
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296
-  }
+  const next = mulberry32(seed)
   const below = (n: number): number => Math.floor(next() * n)
   return {
     below,

@@ -8,17 +8,7 @@ import { Wire } from "@sluice/sdk/pool/session/Wire"
 import type * as Duration from "effect/Duration"
 import { EventEmitter } from "node:events"
 import type * as Net from "node:net"
-
-/** mulberry32: small, seeded, good enough to cut bytes. */
-export const makeRandom = (seed: number) => {
-  let state = seed >>> 0
-  return (): number => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4294967296
-  }
-}
+import { mulberry32 } from "../../support/random.ts"
 
 const int32 = (value: number): Buffer => {
   const bytes = Buffer.alloc(4)
@@ -203,7 +193,7 @@ export const scripted = (
   seed: number,
   config?: { readonly preparedStatements?: number; readonly silence?: Duration.Input }
 ) => {
-  const random = makeRandom(seed)
+  const random = mulberry32(seed)
   const server = new ScriptedServer(random)
   const resolved: ResolvedConfig = resolve({ username: "u", host: "nowhere", ...config })
   const wire = new Wire(resolved, {

@@ -1,16 +1,7 @@
 /** Nodes without servers, and chance that can be repeated. */
 import type * as NodeState from "../../../packages/sdk/src/topology/NodeState.ts"
 
-/** Numbers from 0 to 1 that a seed repeats (mulberry32). */
-export const seeded = (seed: number): (() => number) => {
-  let state = seed >>> 0
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296
-  }
-}
+export { mulberry32 as seeded } from "../../support/random.ts"
 
 /** Printed by every test that draws; set SEED to repeat one. */
 export const seed = Number(process.env["SEED"] ?? Math.floor(Math.random() * 2 ** 31))

@@ -1,4 +1,5 @@
-import type { FailureClass } from "../PgFailure.ts"
+import type { FailureClass, PgFailure } from "../PgFailure.ts"
+import type { LastError } from "../ReportError.ts"
 
 /** What a class of failures means, in words that hold neither SQL text nor values: the server's message may hold both. */
 const problems: Partial<Record<FailureClass, string>> = {
@@ -35,3 +36,10 @@ const problems: Partial<Record<FailureClass, string>> = {
 
 /** The class in words. */
 export const problemOf = (failure: FailureClass): string => problems[failure] ?? "the server reported an error"
+
+/** A description of a failure that is safe to leave the process. */
+export const lastError = (failure: PgFailure): LastError => ({
+  tag: failure.class,
+  message: problemOf(failure.class),
+  ...(failure.sqlState === undefined ? undefined : { sqlState: failure.sqlState })
+})

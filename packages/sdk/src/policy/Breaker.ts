@@ -27,6 +27,7 @@ import * as Queue from "effect/Queue"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
+import { tagOf } from "../internal/tagOf.ts"
 import { CircuitOpen, type LastError } from "../ReportError.ts"
 import { Circuit, type Mode, type Signal, type State, type Ticket } from "./BreakerState.ts"
 import * as BreakerWindow from "./BreakerWindow.ts"
@@ -143,10 +144,6 @@ interface Entry {
   lastOpenMillis: number
 }
 
-/** The work left by itself when the call's deadline came. */
-const isDeadline = (error: unknown): boolean =>
-  typeof error === "object" && error !== null && "_tag" in error && error._tag === "DeadlineExceeded"
-
 const firstOpen = 5_000
 const longestOpen = 60_000
 
@@ -196,7 +193,8 @@ export const make = <E = unknown>(options: Options<E>): Breaker<E> => {
 
   const signalOf = (fiber: Fiber.Fiber<unknown, unknown>, cause: Cause.Cause<E>, elapsed: number): Signal => {
     const error = CauseModule.findErrorOption(cause)
-    const isCut = error._tag === "None" ? !CauseModule.hasDies(cause) : isDeadline(error.value)
+    // It was taken away when the call's deadline came, or left by itself.
+    const isCut = error._tag === "None" ? !CauseModule.hasDies(cause) : tagOf(error.value) === "DeadlineExceeded"
     if (isCut && Deadline.expiredOf(fiber)) {
       return hangMillis !== undefined && elapsed >= hangMillis ? "failure" : "ignored"
     }

@@ -18,6 +18,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
+import { tagOf } from "../internal/tagOf.ts"
 import { Overloaded } from "../ReportError.ts"
 import type { AdaptiveLimit, Outcome } from "./AdaptiveLimit.ts"
 import * as Background from "./Background.ts"
@@ -68,8 +69,7 @@ export interface Bulkhead {
   readonly resize: (permits: number) => Effect.Effect<void>
 }
 
-const isAttemptTimeout = (error: unknown): boolean =>
-  typeof error === "object" && error !== null && "_tag" in error && error._tag === "AttemptTimeout"
+const isAttemptTimeout = (error: unknown): boolean => tagOf(error) === "AttemptTimeout"
 
 /** What the leases of one bulkhead share. */
 interface Shared {

@@ -25,6 +25,7 @@ import type * as Fiber from "effect/Fiber"
 import * as Pull from "effect/Pull"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
+import { tagOf } from "../internal/tagOf.ts"
 import * as Deadline from "./Deadline.ts"
 import * as Jitter from "./Jitter.ts"
 import { emit } from "./PolicyEvents.ts"
@@ -105,9 +106,6 @@ const stepOf = <E, R>(schedule: Schedule.Schedule<unknown, E, never, R>): Effect
       )
   )
 
-const tagOf = (error: unknown): string =>
-  typeof error === "object" && error !== null && "_tag" in error ? String(error._tag) : "error"
-
 const first: Attempt<never> = { number: 1, previous: undefined }
 
 export const make = <E, R = never>(options: Options<E, R>): Policy<E, R> => {
@@ -155,7 +153,7 @@ export const make = <E, R = never>(options: Options<E, R>): Policy<E, R> => {
           Deadline.noteOf(fiber, cause)
           const decision = classify(error)
           if (!decision.retry) return Effect.failCause(cause)
-          const kind = decision.kind ?? tagOf(error)
+          const kind = decision.kind ?? String(tagOf(error) ?? "error")
           const stop = (reason: string): Effect.Effect<never, E1> => {
             emit(fiber, "retry", key, "stopped", { reason, kind, attempts: made + 1 })
             return Effect.failCause(cause)

@@ -19,6 +19,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Random from "effect/Random"
+import { tagOf } from "../internal/tagOf.ts"
 import { Overloaded } from "../ReportError.ts"
 import * as Caller from "./Caller.ts"
 import * as Deadline from "./Deadline.ts"
@@ -69,8 +70,7 @@ const overloadTags: ReadonlySet<unknown> = new Set([
   "Overloaded"
 ])
 
-const isOverload = (error: unknown): boolean =>
-  typeof error === "object" && error !== null && "_tag" in error && overloadTags.has(error._tag)
+const isOverload = (error: unknown): boolean => overloadTags.has(tagOf(error))
 
 const pieces = 10
 
@@ -161,7 +161,8 @@ export const make = <E = unknown>(options: Options<E>): Shed<E> => {
       if (reason !== undefined) {
         if (reason === "deadline") late.add(begin)
         emit(fiber, "shed", key, dark ? "would refuse" : "refused", { reason, priority, chance })
-        // The share that has to go changes with the counts: by a piece of the window. Whoever has too little time may come again at once.
+        // The share that has to go changes with the counts: by a piece of the window. Whoever has too little time may come
+        // again at once.
         const retryAfterMillis = reason === "deadline" ? 0 : Math.ceil(windowMillis / pieces)
         if (!dark) return Effect.fail(new Overloaded({ policy: "shed", key, limit: k, waiting: 0, retryAfterMillis }))
       }

@@ -4,19 +4,15 @@
  * Instants are monotonic, so that a corrected wall clock neither ends a deadline early nor keeps a breaker open.
  */
 import * as Clock from "effect/Clock"
-import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
+import { live, now } from "../internal/Monotonic.ts"
 
-const live = Context.get(Context.empty(), Clock.Clock)
+export { now } from "../internal/Monotonic.ts"
 
 /** The clock of a fiber. */
 export const clockOf = (fiber: Fiber.Fiber<unknown, unknown>): Clock.Clock => fiber.getRef(Clock.Clock)
-
-/** Monotonic milliseconds. Only differences mean something. The live clock's own way leads over a BigInt. */
-export const now = (clock: Clock.Clock): number =>
-  clock === live ? performance.now() : Number(clock.monotonicTimeNanosUnsafe()) / 1e6
 
 /** {@link now} by the clock of a fiber. */
 export const nowOf = (fiber: Fiber.Fiber<unknown, unknown>): number => now(fiber.getRef(Clock.Clock))

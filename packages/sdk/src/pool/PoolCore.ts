@@ -44,7 +44,7 @@ export interface PoolRequest {
   /** Higher is served first. Default: the lane's. */
   readonly priority?: number | undefined
   /**
-   * When the caller must have an answer, in monotonic milliseconds of the Clock; a function is asked only if the caller has to wait.
+   * When the caller must have an answer, in monotonic milliseconds; a function is asked only if the caller has to wait.
    * `acquireTimeout` bounds it in any case.
    */
   readonly deadline?: number | (() => number) | undefined

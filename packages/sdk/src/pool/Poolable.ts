@@ -7,12 +7,6 @@
 import type * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
 
-/**
- * Takes a caller away from a wait before it has ended, by calling back with the error to leave with. Gives what takes that
- * back. So a wait can end on time without a fiber that watches it.
- */
-export type Limit<out E> = (leave: (error: E) => void) => () => void
-
 export interface Poolable {
   /** Unique in the process. */
   readonly id: number

@@ -20,7 +20,7 @@ import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 import * as Stream from "effect/Stream"
-import type { Limit, Poolable } from "./Poolable.ts"
+import type { Poolable } from "./Poolable.ts"
 import * as Cancel from "./session/Cancel.ts"
 import { resolve, type SessionConfig } from "./session/Config.ts"
 import { connect } from "./session/Connect.ts"
@@ -37,6 +37,12 @@ export type { SessionConfig, SslMode, TypeCodec } from "./session/Config.ts"
 export { factsOf, type SessionBound, type SessionFacts } from "./session/Facts.ts"
 export type { Notification } from "./session/Listen.ts"
 export type { StatementOptions, StatementResult } from "./session/StatementOperation.ts"
+
+/**
+ * Takes a caller away from a wait before it has ended, by calling back with the error to leave with. Gives what takes that
+ * back. So a wait can end on time without a fiber that watches it.
+ */
+export type Limit<out E> = (leave: (error: E) => void) => () => void
 
 const noParams: ReadonlyArray<unknown> = []
 const ownSetting: StatementOptions = { noRows: true, ours: true, operation: "set" }

@@ -59,7 +59,6 @@ interface Member<S> {
 interface Waiter<S> {
   readonly resume: (effect: Effect.Effect<Member<S>, AcquireError>) => void
   given: Member<S> | undefined
-  left: boolean
 }
 
 /** How long a lease is kept with nothing on it: the next caller is usually near. */
@@ -74,7 +73,7 @@ export const make = Effect.fnUntraced(function* <S extends Shareable>(
   const clock = yield* Clock.Clock
   const { lane, maxWaiting, sessions, silence, slow, statements } = options
   const members = new Set<Member<S>>()
-  const waiting: Array<Waiter<S>> = []
+  const waiting = new Set<Waiter<S>>()
   let opening = 0
   let closed = false
 
@@ -99,19 +98,14 @@ export const make = Effect.fnUntraced(function* <S extends Shareable>(
 
   const pump = (): void => {
     const now = monotonicMillis(clock)
-    while (waiting.length > 0) {
-      if (waiting[0]!.left) {
-        waiting.shift()
-        continue
-      }
+    for (const waiter of waiting) {
       const member = pick(now)
       if (member === undefined) break
-      const waiter = waiting.shift()!
       waiter.given = take(member, now)
       waiter.resume(Effect.succeed(member))
     }
     if (closed) return
-    const wanted = Math.ceil(waiting.length / statements) - opening
+    const wanted = Math.ceil(waiting.size / statements) - opening
     const room = sessions - members.size - opening
     for (let more = Math.min(wanted, room); more > 0; more--) open()
   }
@@ -125,7 +119,7 @@ export const make = Effect.fnUntraced(function* <S extends Shareable>(
       if (Exit.isFailure(exit)) {
         yield* Scope.close(scope, exit)
         // With no session left nobody else will serve those who wait.
-        if (members.size === 0) for (const waiter of waiting.splice(0)) waiter.resume(Effect.failCause(exit.cause))
+        if (members.size === 0) for (const waiter of waiting) waiter.resume(Effect.failCause(exit.cause))
         return
       }
       const session = exit.value
@@ -150,7 +144,7 @@ export const make = Effect.fnUntraced(function* <S extends Shareable>(
   const giveBack = (member: Member<S>): void => {
     member.inUse--
     member.progress = monotonicMillis(clock)
-    if (waiting.length > 0) pump()
+    if (waiting.size > 0) pump()
     if (member.inUse === 0) linger()
   }
 
@@ -179,7 +173,7 @@ export const make = Effect.fnUntraced(function* <S extends Shareable>(
           lane,
           reason: connectFailures > 0 ? "down" : members.size < sessions ? "connecting" : "lane-full",
           waitedMillis,
-          counts: { idle, leased, connecting, draining, waiting: waiting.length, max },
+          counts: { idle, leased, connecting, draining, waiting: waiting.size, max },
           holders: [],
           ...(connectFailures > 0 && lastError !== undefined ? { lastError } : {})
         })
@@ -187,35 +181,36 @@ export const make = Effect.fnUntraced(function* <S extends Shareable>(
     )
 
   const wait = (request: PoolRequest, waiter: (given: Waiter<S>) => void): Effect.Effect<Member<S>, AcquireError> => {
-    if (waiting.length >= maxWaiting) {
+    if (waiting.size >= maxWaiting) {
       const key = `${pool.name}/${request.lane}`
-      return Effect.fail(new Overloaded({ policy: "pool", key, limit: maxWaiting, waiting: waiting.length }))
+      return Effect.fail(new Overloaded({ policy: "pool", key, limit: maxWaiting, waiting: waiting.size }))
     }
     return Effect.callback((resume) => {
       const asked = request.deadline ?? Infinity
       const left = (typeof asked === "number" ? asked : asked()) - monotonicMillis(clock)
       if (left <= 0) return resume(tooLate(0))
       let timer: Fiber.Fiber<void> | undefined
-      const answer: Waiter<S>["resume"] = (outcome) => {
+      const leave = (): void => {
         timer?.interruptUnsafe()
+        waiting.delete(queued)
+      }
+      const answer: Waiter<S>["resume"] = (outcome) => {
+        leave()
         resume(outcome)
       }
-      const queued: Waiter<S> = { resume: answer, given: undefined, left: false }
+      const queued: Waiter<S> = { resume: answer, given: undefined }
       waiter(queued)
-      waiting.push(queued)
+      waiting.add(queued)
       pump()
-      if (queued.given === undefined && left < Infinity) {
-        timer = runFork(Effect.as(clock.sleep(Duration.millis(left)), undefined))
+      // Served, or refused, at once.
+      if (!waiting.has(queued)) return
+      if (left < Infinity) {
+        timer = runFork(clock.sleep(Duration.millis(left)))
         timer.addObserver(({ _tag }) => {
-          if (_tag === "Failure" || queued.given !== undefined) return
-          queued.left = true
-          resume(tooLate(left))
+          if (_tag === "Success" && waiting.has(queued)) answer(tooLate(left))
         })
       }
-      return Effect.sync(() => {
-        timer?.interruptUnsafe()
-        queued.left = true
-      })
+      return Effect.sync(leave)
     })
   }
 
@@ -224,7 +219,7 @@ export const make = Effect.fnUntraced(function* <S extends Shareable>(
       let held: Member<S> | undefined
       let queued: Waiter<S> | undefined
       const now = monotonicMillis(clock)
-      const member = waiting.length === 0 ? pick(now) : undefined
+      const member = waiting.size === 0 ? pick(now) : undefined
       const served =
         member === undefined
           ? Effect.flatMap(

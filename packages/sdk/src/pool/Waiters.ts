@@ -17,7 +17,7 @@ export class Ticket<S extends Poolable> {
   readonly lane: Lane<S>
   readonly name: string
   readonly priority: number
-  /** When the caller must have an answer, in milliseconds of the Clock: what it asked for, or found out when it has to wait. */
+  /** When the caller must have an answer, in monotonic milliseconds: what it asked for, or found out when it has to wait. */
   readonly asked: number | (() => number)
   deadline = Infinity
   since = 0

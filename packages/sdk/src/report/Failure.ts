@@ -2,9 +2,9 @@
  * From the driver's error to the report's: what the caller may know, and what stays in the process.
  */
 import type { SqlError } from "effect/sql/SqlError"
-import { problemOf } from "../internal/problems.ts"
+import { lastError, problemOf } from "../internal/problems.ts"
 import type * as PgFailure from "../PgFailure.ts"
-import { DatabaseUnavailable, type LastError, OutcomeUnknown, QueryFailed, RowDecodeError } from "../ReportError.ts"
+import { DatabaseUnavailable, OutcomeUnknown, QueryFailed, RowDecodeError } from "../ReportError.ts"
 
 const originals = new WeakMap<object, SqlError>()
 
@@ -14,13 +14,6 @@ const originals = new WeakMap<object, SqlError>()
  */
 export const sqlErrorOf = (error: unknown): SqlError | undefined =>
   typeof error === "object" && error !== null ? originals.get(error) : undefined
-
-/** A description of an error that is safe to leave the process. */
-export const lastError = (failure: PgFailure.PgFailure): LastError => ({
-  tag: failure.class,
-  message: problemOf(failure.class),
-  ...(failure.sqlState === undefined ? undefined : { sqlState: failure.sqlState })
-})
 
 const unavailable: Partial<Record<PgFailure.FailureClass, DatabaseUnavailable["reason"]>> = {
   Unreachable: "unreachable",

@@ -4,10 +4,10 @@
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import type * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
 import * as SchemaParser from "effect/SchemaParser"
+import { isThere } from "../internal/there.ts"
 import { InvalidParameters } from "../ReportError.ts"
 
 const formatIssues = SchemaIssue.makeFormatterStandardSchemaV1()
@@ -34,13 +34,10 @@ export const make = <Params extends Schema.Top>(
   return (input) => {
     const value = construct(input as Params["~type.make.in"], { parseOptions: all })
     // Schemas without services answer with an exit: then so does this.
-    const encoded = isSuccess(value) ? encode(value.value, all) : Effect.flatMap(value, (value) => encode(value, all))
-    return isSuccess(encoded) ? Effect.succeed(encoded.value) : Effect.mapError(encoded, refuse)
+    const encoded = isThere(value) ? encode(value.value, all) : Effect.flatMap(value, (value) => encode(value, all))
+    return isThere(encoded) ? Effect.succeed(encoded.value) : Effect.mapError(encoded, refuse)
   }
 }
-
-const isSuccess = <A, E, R>(effect: Effect.Effect<A, E, R>): effect is Exit.Success<A, E> =>
-  Exit.isExit(effect) && effect._tag === "Success"
 
 /**
  * The driver binds scalars, dates, bytes and arrays of these. Effect's own time types have one true counterpart in

@@ -6,12 +6,15 @@
  *
  * Freshness and coalescing have their place between the fallback and the deadline. What a report does not declare, its
  * call does not pass through.
+ *
+ * The deadline of a read is carried (`Deadline.carried`): no fiber watches it, so whatever waits on this way leaves by
+ * itself or goes through `Deadline.guard`.
  */
 import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
+import { isThere } from "../internal/there.ts"
 import * as Deadline from "../policy/Deadline.ts"
 import * as FaultInjection from "../policy/FaultInjection.ts"
 import type { DeadlineExceeded } from "../ReportError.ts"
@@ -183,10 +186,6 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Ans
 type Leave = Parameters<typeof Deadline.leave>[1]
 
 const nobody = (): void => {}
-
-/** What is there already needs no way of its own. */
-const isThere = <A, E, R>(effect: Effect.Effect<A, E, R>): effect is Exit.Success<A, E> =>
-  Exit.isExit(effect) && effect._tag === "Success"
 
 const answer = <E, R>(
   rows: Effect.Effect<ReadonlyArray<any>, E, R>,

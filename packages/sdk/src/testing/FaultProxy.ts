@@ -27,6 +27,7 @@
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as net from "node:net"
+import { mulberry32 } from "./internal/mulberry32.ts"
 import * as Ports from "./internal/Ports.ts"
 import { type Direction, Link, type Weather } from "./internal/ProxyLink.ts"
 import { FaultProxyError } from "./TestingError.ts"
@@ -120,17 +121,6 @@ export interface FaultProxy {
 
 const directions: ReadonlyArray<Direction> = ["client->server", "server->client"]
 
-// mulberry32: small, seeded, good enough for a delay.
-const random = (seed: number) => {
-  let state = seed >>> 0
-  return (): number => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296
-  }
-}
-
 type Admission = "welcome" | "refused" | "reset" | "blackHole"
 
 class Proxy {
@@ -151,7 +141,7 @@ class Proxy {
     this.host = options.host ?? Ports.host
     this.port = options.port ?? 0
     this.weather = {
-      random: random(options.seed ?? 1),
+      random: mulberry32(options.seed ?? 1),
       latency: { "client->server": { millis: 0, jitterMillis: 0 }, "server->client": { millis: 0, jitterMillis: 0 } }
     }
   }

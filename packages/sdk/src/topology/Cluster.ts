@@ -12,7 +12,7 @@ import type * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import { nameOf, type Place, type Resolved } from "../DatabaseOptions.ts"
 import { monotonicMillis } from "../internal/Monotonic.ts"
-import { problemOf } from "../internal/problems.ts"
+import { lastError } from "../internal/problems.ts"
 import * as PgFailure from "../PgFailure.ts"
 import { traits } from "../Profile.ts"
 import { DatabaseUnavailable, type InvalidConfiguration, type LastError } from "../ReportError.ts"
@@ -49,8 +49,6 @@ export interface Member extends Node.Node {
   readonly close: Effect.Effect<void>
 }
 
-export type Address = Place
-
 export interface Cluster {
   /** `database`, or `database/role` where a role has servers of its own. */
   readonly name: string
@@ -59,12 +57,12 @@ export interface Cluster {
   /** Whether the servers are watched. */
   readonly watched: boolean
   /** Adds a server to the living cluster, or all of a name. One that is there already stays as it is. */
-  readonly add: (address: Address) => Effect.Effect<void, DatabaseUnavailable | InvalidConfiguration>
+  readonly add: (address: Place) => Effect.Effect<void, DatabaseUnavailable | InvalidConfiguration>
   /** No new work for a server, or for those of a name as it was given; when what it does is done, at the latest at the pool's two deadlines, it is gone. */
   readonly remove: (name: string) => Effect.Effect<void>
   /** Looks at all servers now, and returns when all have answered or timed out. */
   readonly refresh: Effect.Effect<void>
-  /** Evidence from a call: what a statement or a connect failed with, and when it was begun (milliseconds of the Clock). */
+  /** Evidence from a call: what a statement or a connect failed with, and when it was begun (monotonic milliseconds). */
   readonly noteFailure: (member: Member, failure: PgFailure.PgFailure, at: number) => void
   /** Names everything that the primary has committed up to now, for `Route.ReadAfter`. One round trip to the primary. */
   readonly token: Effect.Effect<Token, DatabaseUnavailable>
@@ -89,15 +87,9 @@ const lastErrorOf = (error: unknown, overrides: PgFailure.Overrides): LastError 
     return { tag: "Unknown", message: "the probe failed" }
   }
   if ("lastError" in error && error.lastError !== undefined) return error.lastError as LastError
-  if (error._tag === "SqlError") return ofFailure(PgFailure.fromSqlError(error as never, undefined, overrides))
+  if (error._tag === "SqlError") return lastError(PgFailure.fromSqlError(error as never, undefined, overrides))
   return { tag: String(error._tag), message: "no session for the probe" }
 }
-
-const ofFailure = (failure: PgFailure.PgFailure): LastError => ({
-  tag: failure.class,
-  message: problemOf(failure.class),
-  ...(failure.sqlState === undefined ? undefined : { sqlState: failure.sqlState })
-})
 
 export const make = Effect.fnUntraced(function* (
   name: string,
@@ -305,7 +297,7 @@ export const make = Effect.fnUntraced(function* (
     ),
     noteFailure: (member, failure, at) => {
       if (!watched) return
-      if (failure.class === "ReadOnly") topology.revoked(member.name, { at, error: ofFailure(failure) })
+      if (failure.class === "ReadOnly") topology.revoked(member.name, { at, error: lastError(failure) })
       // A statement that got no answer may mean a frozen server: nothing else would tell before the next look.
       if (failure.probe || failure.class === "AttemptTimeout") member.probe?.trigger()
     }

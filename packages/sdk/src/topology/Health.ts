@@ -29,8 +29,8 @@ import * as Metric from "effect/Metric"
 import * as PubSub from "effect/PubSub"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { monotonicMillis, wallOf } from "../internal/Monotonic.ts"
 import type { LastError, PoolCounts } from "../ReportError.ts"
+import { monotonicMillis, wallMillis } from "../internal/Monotonic.ts"
 import * as Telemetry from "../Telemetry.ts"
 import * as Hysteresis from "./Hysteresis.ts"
 
@@ -46,7 +46,7 @@ export interface NodeDetail {
   readonly serverVersion?: number | undefined
   readonly pool?: PoolCounts | undefined
   readonly lastError?: LastError | undefined
-  /** Since when it is in this state, in milliseconds of the Clock. */
+  /** Since when it is in this state, in milliseconds of the wall clock. */
   readonly since: number
 }
 
@@ -173,6 +173,7 @@ export const make = (options: Options = {}): Effect.Effect<Health["Service"], ne
   Effect.gen(function* () {
     const clock = yield* Clock.Clock
     const now = () => monotonicMillis(clock)
+    const wallTime = (at: number) => wallMillis(clock, at)
     const startedAt = now()
     const startGrace = millis(options.startGrace ?? "30 seconds")
     const hold: Hysteresis.Hold = {
@@ -195,7 +196,7 @@ export const make = (options: Options = {}): Effect.Effect<Health["Service"], ne
     const gauges: Array<readonly [name: string, attributes: Readonly<Record<string, string>>, value: number]> = []
 
     const tell = (subject: Change["subject"], name: string, from: string, to: string): void => {
-      if (from !== to) PubSub.publishUnsafe(pubsub, { at: clock.currentTimeMillisUnsafe(), subject, name, from, to })
+      if (from !== to) PubSub.publishUnsafe(pubsub, { at: wallTime(now()), subject, name, from, to })
     }
     const isRequired = (source: RoleSource): boolean =>
       source.required ?? options.required?.includes(source.name) ?? true
@@ -331,21 +332,21 @@ export const make = (options: Options = {}): Effect.Effect<Health["Service"], ne
 
     return Health.of({
       liveness: Effect.sync(() => ({ live: told.live })),
-      readiness: Effect.sync(() => ({ ready: told.ready, status: told.status, since: wallOf(clock, told.since) })),
+      readiness: Effect.sync(() => ({ ready: told.ready, status: told.status, since: wallTime(told.since) })),
       status: Effect.sync(() => ({
         ...told,
-        since: wallOf(clock, told.since),
+        since: wallTime(told.since),
         roles: Object.fromEntries(
           [...sources].map(([source, { degraded, state }]) => [
             source.name,
-            { ok: state.value, since: wallOf(clock, state.since), required: isRequired(source), degraded }
+            { ok: state.value, since: wallTime(state.since), required: isRequired(source), degraded }
           ])
         ),
         nodes: [...nodes.values()].map(({ detail }) => detail),
         checks: Object.fromEntries(
           [...checks].map(([name, { check, state }]) => [
             name,
-            { ok: state.value, since: wallOf(clock, state.since), affects: check.affects }
+            { ok: state.value, since: wallTime(state.since), affects: check.affects }
           ])
         )
       })),

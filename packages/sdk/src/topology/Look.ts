@@ -9,6 +9,7 @@
  * - A server that does not know these functions is asked for less from then on. Profiles say so beforehand: Aurora tells
  *   a lag and no positions, and of peers (CockroachDB and its like) only whether they refuse writes is of interest.
  */
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
 import { monotonicMillis } from "../internal/Monotonic.ts"
@@ -80,7 +81,7 @@ export const asker = (kind: Traits["look"]) => {
   const ask = (session: Session, at: number): Effect.Effect<Observation, SqlError> =>
     Effect.map(session.query(statement), ({ rows }) => observation(at, rows[0] as Readonly<Record<string, unknown>>))
   return (session: Session): Effect.Effect<Observation, SqlError> =>
-    Effect.clockWith((clock) => {
+    Clock.clockWith((clock) => {
       const at = monotonicMillis(clock)
       return Effect.catch(ask(session, at), (error) => {
         const code = PgFailure.inputOf(error).sqlState

@@ -13,7 +13,7 @@ import { Session, type SessionConfig } from "../pool/Session.ts"
 import * as SessionPool from "../pool/SessionPool.ts"
 import * as SharedLane from "../pool/SharedLane.ts"
 import { type DatabaseUnavailable, InvalidConfiguration, type LastError } from "../ReportError.ts"
-import { problemOf } from "../internal/problems.ts"
+import { lastError } from "../internal/problems.ts"
 import * as Look from "./Look.ts"
 import type { Observation } from "./NodeState.ts"
 import * as PoolMetrics from "./PoolMetrics.ts"
@@ -94,12 +94,7 @@ const describeError =
   (overrides: PgFailure.Overrides) =>
   (error: SqlError): LastError => {
     if (strays.has(error)) return stray
-    const failure = PgFailure.fromSqlError(error, undefined, overrides)
-    return {
-      tag: failure.class,
-      message: problemOf(failure.class),
-      ...(failure.sqlState === undefined ? undefined : { sqlState: failure.sqlState })
-    }
+    return lastError(PgFailure.fromSqlError(error, undefined, overrides))
   }
 
 /** Refusals of sessions that lead to another server than the one in use. */

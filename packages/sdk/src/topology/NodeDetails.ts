@@ -4,8 +4,9 @@ import type { Member } from "./Cluster.ts"
 import type { NodeDetail } from "./Health.ts"
 import type { View } from "./Topology.ts"
 
-export const of = (view: View<Member>, wallOf: (instant: number) => number): NodeDetail => {
-  const { observation, lastError, phase, since } = view.state
+/** `since`: in milliseconds of the wall clock. */
+export const of = (view: View<Member>, since: number): NodeDetail => {
+  const { observation, lastError, phase } = view.state
   const { fenced, lagMillis, role } = view.standing
   const { connecting, draining, idle, leased, max, waiting } = Effect.runSync(view.member.pool.stats)
   return {
@@ -18,6 +19,6 @@ export const of = (view: View<Member>, wallOf: (instant: number) => number): Nod
     serverVersion: observation?.serverVersion,
     pool: { connecting, draining, idle, leased, max, waiting },
     lastError: phase === "up" ? undefined : lastError,
-    since: wallOf(since)
+    since
   }
 }

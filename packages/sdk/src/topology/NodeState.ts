@@ -21,7 +21,7 @@ import type { Lsn } from "./Lsn.ts"
 
 /** What one look at a node said. */
 export interface Observation {
-  /** When the node was asked, in monotonic milliseconds of the Clock: what it said is at least as new. */
+  /** When the node was asked, in monotonic milliseconds: what it said is at least as new. */
   readonly at: number
   readonly inRecovery: boolean
   /** The server refuses writes (`default_transaction_read_only`, or in recovery). */
@@ -46,7 +46,7 @@ export interface Observation {
 
 /** Evidence against a node. */
 export interface Failure {
-  /** When it was asked, in monotonic milliseconds of the Clock. */
+  /** When it was asked, in monotonic milliseconds. */
   readonly at: number
   readonly error: LastError
 }

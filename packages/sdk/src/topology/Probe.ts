@@ -31,7 +31,7 @@ export interface Options<A, E> {
   readonly isWell?: (() => boolean) | undefined
   /** Between the beginnings of two looks. Default 50 ms. */
   readonly minGap?: Duration.Input | undefined
-  /** Called with the time of asking, in monotonic milliseconds of the Clock. `undefined` as error: the timeout. */
+  /** Called with the time of asking, in monotonic milliseconds. `undefined` as error: the timeout. */
   readonly onResult: (at: number, result: Exit.Exit<A, E | "timeout">) => void
 }
 

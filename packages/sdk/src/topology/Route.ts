@@ -17,6 +17,7 @@ import * as Context from "effect/Context"
 import type * as Fiber from "effect/Fiber"
 import type { SqlError } from "effect/sql/SqlError"
 import { monotonicMillis } from "../internal/Monotonic.ts"
+import { tagOf } from "../internal/tagOf.ts"
 import * as PgFailure from "../PgFailure.ts"
 import { DatabaseUnavailable, type ReplicaTooStale } from "../ReportError.ts"
 import type { Cluster, Member } from "./Cluster.ts"
@@ -78,7 +79,7 @@ export interface Route {
   readonly nodes: () => ReadonlyArray<Member>
   /** The one server of a cluster that is not watched. */
   readonly only: Member | undefined
-  /** The server for the next attempt. `deadline` in monotonic milliseconds of the Clock. */
+  /** The server for the next attempt. `deadline` in monotonic milliseconds. */
   readonly next: (call: Call, deadline?: number) => Effect.Effect<Member, DatabaseUnavailable | ReplicaTooStale>
   /**
    * Runs one attempt, told until when a session has to be had (`undefined`: no limit of its own). When it fails before anything was sent, with `AcquireTimeout`, `DatabaseUnavailable` or
@@ -99,9 +100,6 @@ const recentMillis = 1_000
 
 /** A caller that leaves after less than this proves nothing. */
 const suspectMillis = 500
-
-const tagOf = (error: unknown): unknown =>
-  typeof error === "object" && error !== null && "_tag" in error ? error._tag : undefined
 
 const isNotSent = (error: unknown): boolean => notSent.has(tagOf(error))
 
@@ -289,7 +287,7 @@ export const make = (
       const { fallback, ...asked } = want
       return { serves: true, degraded: topology.serves(asked) ? undefined : `served by the ${fallback}` }
     },
-    nodes: () => topology.nodes.map((view) => NodeDetails.of(view, topology.wallOf)),
+    nodes: () => topology.nodes.map((view) => NodeDetails.of(view, topology.wallTime(view.state.since))),
     onChange: (listener) => topology.onChange(listener)
   }
 

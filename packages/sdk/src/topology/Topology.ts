@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import * as PubSub from "effect/PubSub"
 import * as Random from "effect/Random"
 import * as Stream from "effect/Stream"
-import { monotonicMillis, wallOf } from "../internal/Monotonic.ts"
+import { monotonicMillis, wallMillis } from "../internal/Monotonic.ts"
 import type { LastError } from "../ReportError.ts"
 import * as NodeState from "./NodeState.ts"
 import * as Router from "./Router.ts"
@@ -31,7 +31,7 @@ export interface View<M extends Member> extends Router.NodeView {
 
 /** A node went from one state to another. */
 export interface Change {
-  /** Milliseconds since 1970. */
+  /** Milliseconds of the wall clock. */
   readonly at: number
   readonly node: string
   readonly kind: "phase" | "role" | "fenced" | "added" | "draining" | "removed"
@@ -73,27 +73,32 @@ export class Topology<M extends Member> {
   readonly thresholds: NodeState.Thresholds
   private readonly entries = new Map<string, NodeEntry<M>>()
   private list: ReadonlyArray<NodeEntry<M>> = []
-  private readonly noted: Array<Change> = []
+  private readonly noted: Array<Omit<Change, "at"> & { readonly since: number }> = []
   private memory: Standing.Memory = Standing.empty
   private readonly pubsub: PubSub.PubSub<Change>
   private readonly listeners = new Set<(change: Change) => void>()
-  private readonly now: () => number
+  private readonly clock: Clock.Clock
   private readonly random: () => number
-  /** An instant of the evidence as the wall clock tells it now, for people. */
-  readonly wallOf: (instant: number) => number
 
   constructor(options: {
     readonly thresholds: NodeState.Thresholds
     readonly pubsub: PubSub.PubSub<Change>
-    readonly now: () => number
-    readonly wallOf: (instant: number) => number
+    readonly clock: Clock.Clock
     readonly random: () => number
   }) {
     this.thresholds = options.thresholds
     this.pubsub = options.pubsub
-    this.now = options.now
-    this.wallOf = options.wallOf
+    this.clock = options.clock
     this.random = options.random
+  }
+
+  private now(): number {
+    return monotonicMillis(this.clock)
+  }
+
+  /** The wall time of an instant of a node's state. */
+  wallTime(at: number): number {
+    return wallMillis(this.clock, at)
   }
 
   get nodes(): ReadonlyArray<View<M>> {
@@ -114,7 +119,14 @@ export class Topology<M extends Member> {
     const now = this.now()
     this.entries.set(member.name, new NodeEntry(member, now))
     this.list = [...this.entries.values()]
-    this.noted.push({ at: now, node: member.name, kind: "added", from: "absent", to: "unknown", lastError: undefined })
+    this.noted.push({
+      since: now,
+      node: member.name,
+      kind: "added",
+      from: "absent",
+      to: "unknown",
+      lastError: undefined
+    })
     this.tell()
   }
 
@@ -124,7 +136,7 @@ export class Topology<M extends Member> {
     if (entry === undefined || entry.draining) return
     entry.draining = true
     this.noted.push({
-      at: this.now(),
+      since: this.now(),
       node: name,
       kind: "draining",
       from: entry.state.phase,
@@ -141,7 +153,7 @@ export class Topology<M extends Member> {
     this.list = [...this.entries.values()]
     const now = this.now()
     this.noted.push({
-      at: now,
+      since: now,
       node: name,
       kind: "removed",
       from: entry.state.phase,
@@ -210,7 +222,7 @@ export class Topology<M extends Member> {
     entry.state = after
     if (before.phase !== after.phase) {
       const lastError = after.failures > 0 || after.phase === "suspect" ? after.lastError : undefined
-      this.noted.push({ at: now, node: name, kind: "phase", from: before.phase, to: after.phase, lastError })
+      this.noted.push({ since: now, node: name, kind: "phase", from: before.phase, to: after.phase, lastError })
     }
     this.judge(now)
   }
@@ -223,7 +235,7 @@ export class Topology<M extends Member> {
       const before = entry.standing
       const after = judged.standings.get(entry.name) ?? Standing.nothing
       entry.standing = after
-      const change = { at: now, node: entry.name, lastError: undefined }
+      const change = { since: now, node: entry.name, lastError: undefined }
       if (before.role !== after.role)
         this.noted.push({ ...change, kind: "role", from: shown(before.role), to: shown(after.role) })
       if (before.fenced?.reason !== after.fenced?.reason) {
@@ -237,8 +249,8 @@ export class Topology<M extends Member> {
   /** Tells what was noted, once all of it is true: nobody sees a node between two states. */
   private tell(): void {
     const changes = this.noted.splice(0)
-    for (const noted of changes) {
-      const change = { ...noted, at: this.wallOf(noted.at) }
+    for (const { since, ...noted } of changes) {
+      const change: Change = { at: this.wallTime(since), ...noted }
       for (const listener of this.listeners) listener(change)
       PubSub.publishUnsafe(this.pubsub, change)
     }
@@ -257,8 +269,7 @@ export const make = <M extends Member>(options?: {
     return new Topology<M>({
       thresholds: { ...NodeState.defaultThresholds, ...options?.thresholds },
       pubsub,
-      now: () => monotonicMillis(clock),
-      wallOf: (instant) => wallOf(clock, instant),
+      clock,
       random: options?.random ?? (() => random.nextDoubleUnsafe())
     })
   })

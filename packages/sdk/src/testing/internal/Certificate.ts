@@ -1,6 +1,7 @@
 /**
- * Certificates for loopback: self-signed, or of an authority that was made here too. Node can sign but not make certificates, and openssl need not be installed, so
- * the few fields of X.509 (RFC 5280) that are needed are written out here, in DER.
+ * Certificates for loopback: self-signed, or of an authority that was made here too. Node can sign but not make
+ * certificates, and openssl need not be installed, so the few fields of X.509 (RFC 5280) that are needed are written out
+ * here, in DER.
  */
 import { createPrivateKey, generateKeyPairSync, randomBytes, sign } from "node:crypto"
 
