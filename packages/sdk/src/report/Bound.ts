@@ -6,6 +6,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import { isSqlError } from "effect/sql/SqlError"
+import { forwardMillis } from "../internal/Forward.ts"
 import type { RoleService } from "../Database.ts"
 import { monotonicMillis } from "../internal/Monotonic.ts"
 import * as PgFailure from "../PgFailure.ts"
@@ -72,7 +73,7 @@ export const sessionBy = (fiber: Fiber.Fiber<unknown, unknown>, until = Infinity
     const clock = fiber.getRef(Clock.Clock)
     const now = monotonicMillis(clock)
     // A router's instants are those of the wall clock.
-    const bound = until === Infinity ? until : now + until - clock.currentTimeMillisUnsafe()
+    const bound = until === Infinity ? until : now + until - forwardMillis(clock)
     const left = Deadline.remainingOf(fiber)
     // One that is late already is its deadline's.
     if (left === Infinity || left === 0) return bound

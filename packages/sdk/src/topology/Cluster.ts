@@ -10,6 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
+import { forwardMillis } from "../internal/Forward.ts"
 import { nameOf, type Place, type Resolved } from "../DatabaseOptions.ts"
 import { problemOf } from "../internal/problems.ts"
 import * as PgFailure from "../PgFailure.ts"
@@ -153,7 +154,7 @@ export const make = Effect.fnUntraced(function* (
         if (closing) return
         // Who looks through the pool waits as its callers do; the pool knows sooner that nobody answers.
         if (refusal !== undefined && unreachable.has(refusal.tag)) {
-          topology.failed(own, { at: clock.currentTimeMillisUnsafe(), error: refusal })
+          topology.failed(own, { at: forwardMillis(clock), error: refusal })
         }
         probe?.trigger()
       }

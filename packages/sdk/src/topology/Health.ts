@@ -29,6 +29,7 @@ import * as Metric from "effect/Metric"
 import * as PubSub from "effect/PubSub"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { forwardMillis } from "../internal/Forward.ts"
 import type { LastError, PoolCounts } from "../ReportError.ts"
 import * as Telemetry from "../Telemetry.ts"
 import * as Hysteresis from "./Hysteresis.ts"
@@ -171,7 +172,7 @@ const word = (ok: boolean): string => (ok ? "ok" : "failing")
 export const make = (options: Options = {}): Effect.Effect<Health["Service"], never, Scope.Scope> =>
   Effect.gen(function* () {
     const clock = yield* Clock.Clock
-    const now = () => clock.currentTimeMillisUnsafe()
+    const now = () => forwardMillis(clock)
     const startedAt = now()
     const startGrace = millis(options.startGrace ?? "30 seconds")
     const hold: Hysteresis.Hold = {

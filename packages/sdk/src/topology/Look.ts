@@ -9,9 +9,9 @@
  * - A server that does not know these functions is asked for less from then on. Profiles say so beforehand: Aurora tells
  *   a lag and no positions, and of peers (CockroachDB and its like) only whether they refuse writes is of interest.
  */
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
+import { forwardMillis } from "../internal/Forward.ts"
 import * as PgFailure from "../PgFailure.ts"
 import type { Traits } from "../Profile.ts"
 import type { Session } from "../pool/Session.ts"
@@ -80,14 +80,15 @@ export const asker = (kind: Traits["look"]) => {
   const ask = (session: Session, at: number): Effect.Effect<Observation, SqlError> =>
     Effect.map(session.query(statement), ({ rows }) => observation(at, rows[0] as Readonly<Record<string, unknown>>))
   return (session: Session): Effect.Effect<Observation, SqlError> =>
-    Effect.flatMap(Clock.currentTimeMillis, (at) =>
-      Effect.catch(ask(session, at), (error) => {
+    Effect.clockWith((clock) => {
+      const at = forwardMillis(clock)
+      return Effect.catch(ask(session, at), (error) => {
         const code = PgFailure.inputOf(error).sqlState
         if (statement === little || code === undefined || !/^(42|0A)/.test(code)) return Effect.fail(error)
         statement = little
         return ask(session, at)
       })
-    )
+    })
 }
 
 /** Asks a server through its pool. Bounded by whoever calls it. */

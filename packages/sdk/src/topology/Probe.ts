@@ -16,6 +16,7 @@ import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
+import { forwardMillis } from "../internal/Forward.ts"
 
 export interface Options<A, E> {
   /** Asks the node. */
@@ -65,12 +66,12 @@ export const make = <A, E>(options: Options<A, E>): Effect.Effect<Probe, never, 
     }).pipe(Effect.timeoutOrElse({ duration: timeout, orElse: () => Effect.succeed(Exit.fail("timeout" as const)) }))
 
     const once = Effect.gen(function* () {
-      const gap = last + minGap - clock.currentTimeMillisUnsafe()
+      const gap = last + minGap - forwardMillis(clock)
       if (gap > 0) yield* clock.sleep(Duration.millis(gap))
       const answered = waiting
       waiting = []
       asked.closeUnsafe()
-      last = clock.currentTimeMillisUnsafe()
+      last = forwardMillis(clock)
       const exit = yield* lookOnce
       if (!(Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause))) onResult(last, exit)
       for (const deferred of answered) Deferred.doneUnsafe(deferred, Exit.void)

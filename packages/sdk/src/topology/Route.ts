@@ -16,6 +16,7 @@ import * as Exit from "effect/Exit"
 import * as Context from "effect/Context"
 import type * as Fiber from "effect/Fiber"
 import type { SqlError } from "effect/sql/SqlError"
+import { forwardMillis } from "../internal/Forward.ts"
 import * as PgFailure from "../PgFailure.ts"
 import { DatabaseUnavailable, type ReplicaTooStale } from "../ReportError.ts"
 import type { Cluster, Member } from "./Cluster.ts"
@@ -158,14 +159,14 @@ export const make = (
   const awaitChange = (wanted: Router.Want, clock: Clock.Clock): Effect.Effect<Member> =>
     Effect.callback((resume) => {
       const stop = topology.onChange(() => {
-        const found = known(wanted, clock.currentTimeMillisUnsafe())
+        const found = known(wanted, forwardMillis(clock))
         if (found !== undefined) resume(Effect.succeed(found))
       })
       return Effect.sync(stop)
     })
 
   const look = (wanted: Router.Want, clock: Clock.Clock): Effect.Effect<Member | undefined> =>
-    Effect.map(cluster.refresh, () => known(wanted, clock.currentTimeMillisUnsafe()))
+    Effect.map(cluster.refresh, () => known(wanted, forwardMillis(clock)))
 
   /** A position that moves is no change of state: whoever waits for one looks again and again. */
   const lookAgain = (wanted: Router.Want, clock: Clock.Clock): Effect.Effect<Member> =>
@@ -184,7 +185,7 @@ export const make = (
   const next: Route["next"] = (call, deadline = Infinity) =>
     Effect.clockWith((clock) => {
       const wanted = wantOf(call)
-      const now = clock.currentTimeMillisUnsafe()
+      const now = forwardMillis(clock)
       const found = known(wanted, now)
       if (found !== undefined) return Effect.succeed(found)
       if (cluster.closing()) return Effect.fail(new DatabaseUnavailable({ pool: name, reason: "closed" }))
@@ -195,7 +196,7 @@ export const make = (
   /** None is known to fit. */
   const search = (call: Call, wanted: Router.Want, clock: Clock.Clock, deadline: number) =>
     Effect.suspend((): Effect.Effect<Member, DatabaseUnavailable | ReplicaTooStale> => {
-      const now = clock.currentTimeMillisUnsafe()
+      const now = forwardMillis(clock)
       const until = call.token === undefined ? Math.min((servedAt ??= now) + patience, deadline) : deadline
       // Everybody has just said no: asking once more would only make the caller wait.
       const fresh = topology.nodes.every(({ state }) => now - state.at < recentMillis)
@@ -204,7 +205,7 @@ export const make = (
       const first = within(Effect.raceFirst(look(wanted, clock), changed), deadline - now)
       return Effect.flatMap(first, (early) => {
         if (early !== undefined) return Effect.succeed(early)
-        const left = until - clock.currentTimeMillisUnsafe()
+        const left = until - forwardMillis(clock)
         const more = wanted.token === undefined ? changed : lookAgain(wanted, clock)
         return Effect.flatMap(left > 0 ? within(more, left) : Effect.undefined, (late) =>
           late === undefined ? Effect.fail(failure(call, wanted)) : Effect.succeed(late)
@@ -245,7 +246,7 @@ export const make = (
       call.token ??= fiber.getRef(ReadAfter)
       const step = (more: number): Effect.Effect<any, any, any> => {
         const left = call.left?.(fiber)
-        const now = clock.currentTimeMillisUnsafe()
+        const now = forwardMillis(clock)
         const deadline = left === undefined || left === Infinity ? undefined : now + left
         const found = known(wantOf(call), now)
         return found === undefined
@@ -253,7 +254,7 @@ export const make = (
           : go(found, more, deadline)
       }
       const go = (member: Member, more: number, deadline: number | undefined): Effect.Effect<any, any, any> => {
-        const now = clock.currentTimeMillisUnsafe()
+        const now = forwardMillis(clock)
         let until = deadline
         if (deadline !== undefined && more > 1 && !call.tried.includes(member.name)) {
           const others = Math.min(topology.untried(wantOf(call), now), more)
@@ -266,7 +267,7 @@ export const make = (
           const error = Cause.hasInterruptsOnly(exit.cause) ? undefined : Cause.squash(exit.cause)
           if (error !== undefined && tagOf(error) !== "DeadlineExceeded") note(call, member, error, now)
           // Whoever had to leave after a while may have been talking to a server that is frozen.
-          else if (clock.currentTimeMillisUnsafe() - now >= suspectMillis) member.probe?.trigger()
+          else if (forwardMillis(clock) - now >= suspectMillis) member.probe?.trigger()
           return undefined
         })
         return more <= 1

@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as PubSub from "effect/PubSub"
 import * as Random from "effect/Random"
 import * as Stream from "effect/Stream"
+import { forwardMillis } from "../internal/Forward.ts"
 import type { LastError } from "../ReportError.ts"
 import * as NodeState from "./NodeState.ts"
 import * as Router from "./Router.ts"
@@ -250,7 +251,7 @@ export const make = <M extends Member>(options?: {
     return new Topology<M>({
       thresholds: { ...NodeState.defaultThresholds, ...options?.thresholds },
       pubsub,
-      now: () => clock.currentTimeMillisUnsafe(),
+      now: () => forwardMillis(clock),
       random: options?.random ?? (() => random.nextDoubleUnsafe())
     })
   })
