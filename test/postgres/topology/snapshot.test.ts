@@ -41,6 +41,22 @@ const layer = Layer.unwrap(
   )
 )
 
+const sleeping = Report.make("sleeping", {
+  database: Fleet.role("primary"),
+  params: {},
+  row: { one: Schema.Int },
+  query: (sql) => sql`select 1 as one from (select pg_sleep(3)) as slept`,
+  deadline: "10 seconds"
+})
+
+const hasty = Report.make("hasty", {
+  database: Fleet.role("primary"),
+  params: {},
+  row: { one: Schema.Int },
+  query: (sql) => sql`select 1 as one`,
+  deadline: "300 millis"
+})
+
 /** Litres go from tank to tank; their sum stays, in every state of the database. */
 const writers = Effect.flatMap(Fleet.role("primary"), ({ sql }) =>
   Effect.forEach(
@@ -83,6 +99,23 @@ const withTanks = <A, E, R>(self: Effect.Effect<A, E, R>) =>
 const onOne = Snapshot.run(Fleet.role("primary"), { sessions: 4, maxHold: "20 seconds" })
 
 postgres(layerDatabase)("one snapshot for many reports", (it) => {
+  it.effect("whoever waits for one of its sessions leaves at the deadline", () =>
+    Effect.gen(function* () {
+      const [outcome, took] = yield* Effect.gen(function* () {
+        const busy = yield* Effect.forkChild(sleeping.run({}), { startImmediately: true })
+        yield* Effect.sleep("100 millis")
+        const from = performance.now()
+        const outcome = yield* Effect.flip(hasty.run({}))
+        const took = performance.now() - from
+        yield* Fiber.interrupt(busy)
+        return [outcome, took] as const
+      }).pipe(Snapshot.run(Fleet.role("primary"), { sessions: 1 }))
+      assert.deepInclude(outcome, { _tag: "DeadlineExceeded", phase: "acquire" })
+      // The one that it waits for takes three seconds.
+      assert.isBelow(took, 2_000)
+    }).pipe(Effect.provide(layer))
+  )
+
   it.effect("parallel slices see what a sequential run sees, while writers change the table", () =>
     withTanks(
       Effect.gen(function* () {

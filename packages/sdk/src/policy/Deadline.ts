@@ -107,10 +107,11 @@ const leaveAt = <A, E, R, E2>(
   onTime: () => E2
 ): Effect.Effect<A, E | E2, R> => {
   const context = Context.add(caller.context as Context.Context<R>, Current, deadline)
-  const work = Effect.runForkWith(context)(self)
-  const exit = work.pollUnsafe()
-  if (exit !== undefined) return exit
+  // Begun in the step that also watches it: an interrupt between the two would leave work that nobody waits for.
   return Effect.callback<A, E | E2, R>((resume) => {
+    const work = Effect.runForkWith(context)(self)
+    const exit = work.pollUnsafe()
+    if (exit !== undefined) return resume(exit)
     // Once the caller has left, the end of the work is none of its business: `unwatch` comes first.
     const cancel = after(caller, deadline.at - nowOf(caller), () => {
       unwatch()

@@ -79,15 +79,20 @@ export const make = <E = unknown>(options: Options<E>): Hedge<E> => {
     return fatal === undefined || fatal(error.value)
   }
 
-  /** The first attempt has not succeeded at once: from here on there may be several. */
+  /** Attempts begin in the step that also watches them: an interrupt between the two would leave one that nobody waits for. */
   const race = <A, E1 extends E, R>(
     caller: Fiber.Fiber<unknown, unknown>,
-    first: Fiber.Fiber<A, E1>,
     begin: number,
     attempt: (candidate: number) => Effect.Effect<A, E1, R>,
     limit: number
   ): Effect.Effect<A, E1, R> =>
     Effect.callback((resume) => {
+      const first = Effect.runForkWith(caller.context as never)(attempt(0) as Effect.Effect<A, E1>)
+      const exit = first.pollUnsafe()
+      if (exit !== undefined && (exit._tag === "Success" || isFatal(exit.cause))) {
+        if (exit._tag === "Success") latency.record(nowOf(caller) - begin)
+        return resume(exit)
+      }
       const running = new Map<Fiber.Fiber<A, E1>, { readonly candidate: number; readonly begin: number }>()
       let started = 1
       let over = false
@@ -132,6 +137,8 @@ export const make = <E = unknown>(options: Options<E>): Hedge<E> => {
       }
 
       const watch = (fiber: Fiber.Fiber<A, E1>, candidate: number, at = nowOf(caller)): void => {
+        // Its first steps may have made the caller leave.
+        if (over) return Background.abandon(caller, fiber)
         running.set(fiber, { candidate, begin: at })
         fiber.addObserver((exit) => {
           if (over) return
@@ -161,14 +168,7 @@ export const make = <E = unknown>(options: Options<E>): Hedge<E> => {
     return Effect.withFiber((caller) => {
       const begin = nowOf(caller)
       if (budget !== undefined && deposits) budget.deposit(begin)
-      if (limit < 1) return attempt(0)
-      const first = Effect.runForkWith(caller.context as never)(attempt(0) as Effect.Effect<A, E1>)
-      const exit = first.pollUnsafe()
-      if (exit !== undefined && (exit._tag === "Success" || isFatal(exit.cause))) {
-        if (exit._tag === "Success") latency.record(nowOf(caller) - begin)
-        return exit
-      }
-      return race(caller, first, begin, attempt, limit)
+      return limit < 1 ? attempt(0) : race(caller, begin, attempt, limit)
     })
   }
 

@@ -131,7 +131,8 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Ans
             begun()
           }
           const waits = () => phases.acquire(node.name)
-          const read = leased(bound, node, statement, until, waits, started)
+          const lease = leased(bound, node, statement, until, waits, started)
+          const read = node.stays === true ? Deadline.guard(lease) : lease
           const answered = Effect.flatMap(read, ({ rows, truncated }) => {
             call.out = false
             phases.decode()

@@ -196,9 +196,12 @@ export const make = Effect.fnUntraced(function* (
       const member = topology.get(own)?.member
       if (member === undefined) return Effect.void
       topology.drain(own)
+      // Removed twice, it is gone when the first removal has ended; one that has come back by then is another.
       return Effect.andThen(
-        member.close,
-        Effect.sync(() => topology.remove(own))
+        Effect.andThen(member.close, member.pool.close()),
+        Effect.sync(() => {
+          if (topology.get(own)?.member === member) topology.remove(own)
+        })
       )
     })
 

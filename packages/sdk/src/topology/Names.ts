@@ -14,6 +14,7 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import { nameOf, type Place } from "../DatabaseOptions.ts"
+import { apart } from "../internal/apart.ts"
 import * as Probe from "./Probe.ts"
 import type { Resolver } from "./Resolver.ts"
 
@@ -28,7 +29,7 @@ export interface Options {
   readonly has: (name: string) => "present" | "draining" | "absent"
   readonly add: (place: Place) => Effect.Effect<void>
   readonly look: (name: string) => Effect.Effect<void>
-  /** Begins to remove a server, and returns. */
+  /** Begins to remove a server, unless that has begun, and returns. */
   readonly remove: (name: string) => Effect.Effect<void>
   /** A lookup failed, or succeeds again. */
   readonly onLookup: (name: string, ok: boolean) => void
@@ -49,6 +50,8 @@ const timeout = Duration.seconds(2)
 /** Between the beginnings of two lookups, however many servers are lost. */
 const minGap = Duration.millis(250)
 
+const isAddress = (address: unknown): boolean => typeof address === "string" && address !== ""
+
 export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Return<Names, never, Scope.Scope> {
   const { add, has, look, onLookup, remove, resolver } = options
   const followed = new Map<string, Place>()
@@ -57,30 +60,36 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
   const failing = new Set<string>()
   const one = Semaphore.makeUnsafe(1)
 
-  const lookup = (place: Place): Effect.Effect<Exit.Exit<ReadonlyArray<string>, unknown>> =>
-    Effect.exit(
-      Effect.timeoutOrElse(resolver.lookup(place.host), { duration: timeout, orElse: () => Effect.fail("timeout") })
+  // A resolver is somebody else's: it may throw, hang, or give what is no address (an empty one would be this machine).
+  const lookup = (place: Place): Effect.Effect<ReadonlyArray<string>> => {
+    const asked = apart(Effect.suspend(() => resolver.lookup(place.host)))
+    const found = Effect.timeoutOrElse(asked, { duration: timeout, orElse: () => Effect.succeed([]) })
+    return Effect.map(Effect.exit(found), (exit) =>
+      Exit.isSuccess(exit) && Array.isArray(exit.value) ? [...new Set(exit.value)].filter(isAddress) : []
     )
+  }
 
-  const settle = Effect.fnUntraced(function* (place: Place, found: Exit.Exit<ReadonlyArray<string>, unknown>) {
+  const settle = Effect.fnUntraced(function* (place: Place, found: ReadonlyArray<string>) {
     const name = nameOf(place)
     const own = servers.get(name)
     if (own === undefined) return
-    const ok = Exit.isSuccess(found) && found.value.length > 0
+    const ok = found.length > 0
     if (ok === failing.has(name)) onLookup(place.host, ok)
     if (ok) failing.delete(name)
     else failing.add(name)
     if (!ok && own.size > 0) return
-    const places = ok ? [...new Set(found.value)].map((address) => ({ ...place, address })) : [place]
+    const places = ok ? found.map((address) => ({ ...place, address })) : [place]
     const wanted = new Set(places.map(nameOf))
     const fresh: Array<string> = []
     for (const each of places) {
       const server = nameOf(each)
+      own.add(server)
       if (has(server) !== "absent") continue
       yield* add(each)
-      own.add(server)
       fresh.push(server)
     }
+    // One that is wanted again is still taking its leave: those in its place stay until it can be had.
+    if (places.some((each) => has(nameOf(each)) === "draining")) return
     const gone = [...own].filter((server) => !wanted.has(server))
     if (gone.length > 0) yield* Effect.forEach(fresh, look, { concurrency: "unbounded", discard: true })
     for (const server of gone) {
@@ -121,7 +130,8 @@ export const make = Effect.fnUntraced(function* (options: Options): Effect.fn.Re
         followed.delete(name)
         servers.delete(name)
         failing.delete(name)
-        return Effect.as(Effect.forEach(own, remove, { discard: true }), true)
+        // What is just being added is removed with the others.
+        return Effect.as(one.withPermits(1)(Effect.suspend(() => Effect.forEach(own, remove, { discard: true }))), true)
       }),
     trigger: probe.trigger
   }

@@ -25,6 +25,8 @@ export interface Node {
   readonly pool: SessionPool.SessionPool<Session>
   /** Lends a session for one statement that only reads: as `pool.use`, or shared with others where the lane says so. */
   readonly read: SessionPool.SessionPool<Session>["use"]
+  /** Waiting for its sessions does not end by itself at a caller's deadline (those of a snapshot). */
+  readonly stays?: boolean | undefined
   readonly zone: string | undefined
   /** Its address leads to different servers at different times. */
   readonly switching: boolean

@@ -16,6 +16,7 @@ import * as Fiber from "effect/Fiber"
 import * as Latch from "effect/Latch"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
+import { apart } from "../internal/apart.ts"
 import { monotonicMillis } from "../internal/Monotonic.ts"
 
 export interface Options<A, E> {
@@ -52,18 +53,15 @@ export const make = <A, E>(options: Options<A, E>): Effect.Effect<Probe, never, 
     const timeout = Duration.fromInputUnsafe(options.timeout ?? "1 second")
     const minGap = Duration.toMillis(Duration.fromInputUnsafe(options.minGap ?? "50 millis"))
     const clock = yield* Clock.Clock
-    const services = yield* Effect.context<never>()
     const asked = Latch.makeUnsafe(false)
     let waiting: Array<Deferred.Deferred<void>> = []
     let last = -Infinity
     let closed = false
 
     // In a fiber of its own: leaving a look that does not let itself be interrupted must not hold up the loop.
-    const lookOnce = Effect.callback<Exit.Exit<A, E | "timeout">>((resume) => {
-      const fiber = Effect.runForkWith(services)(look)
-      fiber.addObserver((exit) => resume(Effect.succeed(exit)))
-      return Effect.sync(() => fiber.interruptUnsafe())
-    }).pipe(Effect.timeoutOrElse({ duration: timeout, orElse: () => Effect.succeed(Exit.fail("timeout" as const)) }))
+    const lookOnce = Effect.exit(
+      Effect.timeoutOrElse(apart(look), { duration: timeout, orElse: () => Effect.fail("timeout" as const) })
+    )
 
     const once = Effect.gen(function* () {
       const gap = last + minGap - monotonicMillis(clock)

@@ -107,7 +107,10 @@ const group = <A, E, R>(
     const gone = Deferred.makeUnsafe<never, DatabaseUnavailable>()
     holder.onDeath((cause) => Deferred.doneUnsafe(gone, Exit.fail(unavailable(cause))))
     const pool = yield* sharing(member.pool, id, options.sessions)
-    const work = Effect.provideService(self, Current, { route, member: { ...member, pool, read: pool.use } })
+    const work = Effect.provideService(self, Current, {
+      route,
+      member: { ...member, pool, read: pool.use, stays: true }
+    })
     return yield* Effect.raceFirst(work, Deferred.await(gone))
   })
   return Effect.timeoutOrElse(Effect.scoped(whole), {
