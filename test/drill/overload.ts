@@ -7,13 +7,12 @@ import { Database, Report } from "@sluice/sdk"
 import * as Caller from "@sluice/sdk/policy/Caller"
 import * as Effect from "effect/Effect"
 import * as ManagedRuntime from "effect/ManagedRuntime"
-import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { movable } from "../support/clock.ts"
 import { type Call, type DrillResult, grace, heartbeat, itemName, summarize } from "./harness.ts"
 import type { Ground, Settings } from "./run.ts"
 import type { Answer, Subject, Target } from "./Subject.ts"
-import { answerOf } from "./subjects.ts"
+import { answerOf, heldBy, roleOf } from "./subjects.ts"
 import type { Panel } from "./timeline.ts"
 
 export const overload = {
@@ -52,32 +51,10 @@ interface Opened {
   readonly close: () => Promise<void>
 }
 
-const openSluice = async ({
-  applicationName,
-  database,
-  deadline,
-  host,
-  password,
-  port,
-  user
-}: Target): Promise<Opened> => {
-  const runtime = ManagedRuntime.make(
-    Crowd.layer({
-      main: {
-        host,
-        port,
-        name: database,
-        user,
-        password: Redacted.make(password),
-        sslmode: "disable",
-        applicationName,
-        minConnections: pool,
-        maxConnections: pool
-      }
-    })
-  )
-  const { nodes } = await runtime.runPromise(Crowd.role("main"))
-  const report = read(deadline)
+const openSluice = async (target: Target): Promise<Opened> => {
+  const runtime = ManagedRuntime.make(Crowd.layer({ main: { ...roleOf(target), minConnections: pool } }))
+  const role = await runtime.runPromise(Crowd.role("main"))
+  const report = read(target.deadline)
   return {
     read: (id, priority) =>
       runtime
@@ -87,13 +64,7 @@ const openSluice = async ({
           )
         )
         .then(answerOf(report)),
-    held: () =>
-      Effect.runPromise(
-        Effect.map(
-          Effect.forEach(nodes, (node) => node.pool.stats),
-          (all) => all.reduce((sum, stats) => sum + stats.leased + stats.waiting, 0)
-        )
-      ),
+    held: () => heldBy(role),
     close: () => runtime.dispose()
   }
 }

@@ -90,27 +90,38 @@ const declaredTransfer = (error: unknown) => {
   return { error: name, mayBeApplied: outcome === "unknown" || outcome === "applied" }
 }
 
+/** A role on what is drilled. */
+export const roleOf = ({ applicationName, database, host, password, pool, pooler, port, user }: Target) =>
+  ({
+    host,
+    port,
+    name: database,
+    user,
+    password: Redacted.make(password),
+    sslmode: "disable",
+    applicationName,
+    maxConnections: pool,
+    pooler
+  }) as const
+
+/** Callers that hold a session or wait for one. */
+export const heldBy = ({ nodes }: Pick<Database.RoleService, "nodes">) =>
+  Effect.runPromise(
+    Effect.map(
+      Effect.forEach(nodes, (node) => node.pool.stats),
+      (all) => all.reduce((sum, stats) => sum + stats.leased + stats.waiting, 0)
+    )
+  )
+
 /** Reports of Sluice: a read that retries, a write that is never repeated. */
 export const sluice: Subject = {
   name: "sluice",
   open: async (target) => {
-    const { applicationName, clock, database, deadline, host, password, pool: maxConnections, port, user } = target
+    const { clock, deadline } = target
     const runtime = ManagedRuntime.make(
-      Drill.layer({
-        main: {
-          host,
-          port,
-          name: database,
-          user,
-          password: Redacted.make(password),
-          sslmode: "disable",
-          applicationName,
-          maxConnections,
-          pooler: target.pooler ?? "none"
-        }
-      }).pipe(Layer.provideMerge(Layer.succeed(Clock.Clock, clock)))
+      Drill.layer({ main: roleOf(target) }).pipe(Layer.provideMerge(Layer.succeed(Clock.Clock, clock)))
     )
-    const { nodes, sql } = await runtime.runPromise(Drill.role("main"))
+    const role = await runtime.runPromise(Drill.role("main"))
     const { read, write } = reportsOf(deadline)
     return {
       read: (id) =>
@@ -121,15 +132,9 @@ export const sluice: Subject = {
           .then(answerOf(write)),
       transfer: (token) =>
         runtime
-          .runPromiseExit(transfer(sql, token).pipe(Deadline.within({ key: "transfer", duration: deadline })))
+          .runPromiseExit(transfer(role.sql, token).pipe(Deadline.within({ key: "transfer", duration: deadline })))
           .then((exit) => answer(exit, declaredTransfer)),
-      held: () =>
-        Effect.runPromise(
-          Effect.map(
-            Effect.forEach(nodes, (node) => node.pool.stats),
-            (all) => all.reduce((sum, stats) => sum + stats.leased + stats.waiting, 0)
-          )
-        ),
+      held: () => heldBy(role),
       close: () => runtime.dispose()
     } satisfies Opened
   }

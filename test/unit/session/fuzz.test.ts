@@ -180,6 +180,28 @@ describe("a session and a server that says anything", () => {
     assert.isAbove(died, runs / 10)
   })
 
+  it("a lost ReadyForQuery makes no empty result of somebody else's answer (seed 1955710296)", async () => {
+    const { server, wire } = scripted(3)
+    // Described once, they travel together.
+    for (const sql of ["forget x", "nothing 1", "rows 7"]) {
+      const known = ask(wire, sql, sql === "rows 7")
+      await turns(300, () => known.answers.length > 0)
+    }
+    let lost = false
+    server.tamper = (bytes) => {
+      if (lost || bytes[0] !== 0x5a) return bytes
+      lost = true
+      return Buffer.alloc(0)
+    }
+    // It takes the error of the next, that one the error of the third, and the third what was done in the end.
+    const asked = ["forget x", "rows 7", "rows 7", "nothing 1"].map((sql) => ask(wire, sql, sql === "rows 7"))
+    await turns(300, () => asked.every(({ answers }) => answers.length > 0))
+    server.destroy()
+    await turn()
+    answeredOnce(asked, "a lost ReadyForQuery")
+    for (const { answers, sql } of asked.slice(1)) assert.isTrue(Result.isFailure(answers[0]!), sql)
+  })
+
   it("a declared gigabyte is refused before it is believed", async () => {
     for (const [length, type] of [
       [2 ** 30, "D"],

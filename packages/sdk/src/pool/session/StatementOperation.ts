@@ -302,9 +302,9 @@ export class StatementOperation implements Operation {
       case "ParseComplete":
         return
       case "RowDescription":
-        return this.#described(message.fields)
+        return this.#isAsking() ? this.#described(message.fields) : this.wire.desync("Unexpected RowDescription")
       case "NoData":
-        return this.#describedNothing()
+        return this.#isAsking() ? this.#describedNothing() : this.wire.desync("Unexpected NoData")
       case "ErrorResponse": {
         this.#ended = true
         const code = message.fields.code
@@ -312,6 +312,8 @@ export class StatementOperation implements Operation {
           (!this.#parsing && this.#prepared !== undefined && (code === "26000" || isStalePlan(message.fields))) ||
           // The statement has another number of columns by now. Bind was refused, so nothing has run.
           (this.#guessed && code === "08P01")
+        // The server skips what is left of this cycle.
+        this.#ended = true
         this.#failure = serverError(message.fields, this.#operation, {
           sent: true,
           ...(this.#prepared !== undefined && { prepared: !this.#parsing }),
@@ -323,6 +325,11 @@ export class StatementOperation implements Operation {
       default:
         return this.wire.desync(`Unexpected ${message._tag}`)
     }
+  }
+
+  /** Columns were asked for, and are not known yet. */
+  #isAsking(): boolean {
+    return this.#describing || this.#description === undefined
   }
 
   /** A row is complete. Streams take it from here. */
