@@ -186,8 +186,16 @@ export const make = Effect.fnUntraced(function* <S extends Shareable>(
       )
     )
 
+  /** Whoever has left is in the queue until somebody is served, and takes up no place. */
+  const isFull = (): boolean => {
+    if (waiting.length < maxWaiting) return false
+    const staying = waiting.filter(({ left }) => !left)
+    waiting.splice(0, waiting.length, ...staying)
+    return waiting.length >= maxWaiting
+  }
+
   const wait = (request: PoolRequest, waiter: (given: Waiter<S>) => void): Effect.Effect<Member<S>, AcquireError> => {
-    if (waiting.length >= maxWaiting) {
+    if (isFull()) {
       const key = `${pool.name}/${request.lane}`
       return Effect.fail(new Overloaded({ policy: "pool", key, limit: maxWaiting, waiting: waiting.length }))
     }
