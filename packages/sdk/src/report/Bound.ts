@@ -75,8 +75,9 @@ export const sessionBy = (fiber: Fiber.Fiber<unknown, unknown>, until = Infinity
     // A router's instants are those of the wall clock.
     const bound = until === Infinity ? until : now + until - forwardMillis(clock)
     const left = Deadline.remainingOf(fiber)
-    // One that is late already is its deadline's.
-    if (left === Infinity || left === 0) return bound
+    if (left === Infinity) return bound
+    // One that is late already is its deadline's, unless it would have to leave by itself.
+    if (left === 0) return fiber.getRef(Deadline.Current)?.carried === undefined ? bound : now
     return Math.min(bound, Math.floor(now + left - Math.min(25, left / 20)))
   }
 }
