@@ -27,6 +27,12 @@ const slow = Report.make("slow", {
   params: { seconds: Schema.Finite },
   query: (sql, p) => sql`select pg_backend_pid() as pid, pg_sleep(${p.seconds}) is null as slept`
 })
+const hasty = Report.make("hasty", {
+  ...base,
+  params: {},
+  deadline: "300 millis",
+  query: (sql) => sql`select 1 as pid`
+})
 const failing = Report.make("failing", { ...base, params: {}, query: (sql) => sql`select 1 / 0 as pid` })
 const retried = Report.make("retried", {
   ...base,
@@ -125,5 +131,32 @@ postgres(ownCluster())("a shared lane", (it) => {
           )
         }).pipe(Effect.provide(layer(proxy.url(primary.url), 2, "500 millis")))
       })
+  )
+
+  it.effect("who has left its queue takes up no place in it", () =>
+    Effect.gen(function* () {
+      const { primary } = yield* PgCluster.PgCluster
+      yield* Effect.gen(function* () {
+        const busy = yield* Effect.forkChild(slow.run({ seconds: 20 }), { startImmediately: true })
+        yield* expectEventually(leased, ({ leased }) => leased === 1)
+        for (let round = 0; round < 2; round++) {
+          const errors = yield* Effect.forEach(Array.from({ length: 2 }), () => Effect.flip(hasty.run({})), {
+            concurrency: 2
+          })
+          for (const error of errors) assert.deepInclude(error, { _tag: "AcquireTimeout", reason: "lane-full" })
+        }
+        yield* Fiber.interrupt(busy)
+      }).pipe(
+        Effect.provide(
+          Fleet.layerRole("primary", {
+            url: Redacted.make(primary.url),
+            maxConnections: 4,
+            minConnections: 0,
+            lanes: { shared: { cap: 1, maxWaiting: 2, shared: { sessions: 1, statements: 1, silence: "30 seconds" } } }
+          }),
+          { local: true }
+        )
+      )
+    })
   )
 })

@@ -47,6 +47,16 @@ const begun = <A, E>(self: Effect.Effect<A, E>) =>
     { startImmediately: true }
   )
 
+const detach = <A, E, R>(self: Effect.Effect<A, E, R>) =>
+  Effect.forkDetach(
+    Effect.gen(function* () {
+      const from = yield* Clock.currentTimeMillis
+      const exit = yield* Effect.exit(self)
+      return { exit, millis: (yield* Clock.currentTimeMillis) - from }
+    }),
+    { startImmediately: true }
+  )
+
 const errorOf = <A, E>({ exit }: { readonly exit: Exit.Exit<A, E> }): any => {
   assert(Exit.isFailure(exit))
   const error = Cause.findErrorOption(exit.cause)
@@ -188,6 +198,31 @@ describe("Deadline.carried", () => {
         yield* TestClock.adjust(100)
         yield* Fiber.join(fiber)
         assert.strictEqual((yield* breaker.status("node")).state, opens ? "open" : "closed")
+      }
+    })
+  )
+
+  it.effect("what begins in work that was detached from a call that has ended has its deadline all the same", () =>
+    Effect.gen(function* () {
+      const { wait } = waiting()
+      for (const outer of [Deadline.within({ key: "outer", duration: 100 }), carried(100)]) {
+        for (const [rest, millis] of [
+          [60, 40],
+          [200, 0]
+        ] as const) {
+          const deadline = Deadline.make({ key: "inner", duration: 1000 })
+          for (const inner of [deadline.carried, deadline.within]) {
+            const fiber = yield* outer(Deadline.guard(detach(Effect.andThen(Effect.sleep(rest), detach(inner(wait))))))
+            yield* TestClock.adjust(rest)
+            const { exit } = yield* Fiber.join(fiber)
+            assert(Exit.isSuccess(exit))
+            yield* TestClock.adjust(2_000)
+            assert.isDefined(exit.value.pollUnsafe(), `begun ${rest} ms later`)
+            const ended = yield* Fiber.join(exit.value)
+            assert.strictEqual(ended.millis, millis)
+            assert.strictEqual(errorOf(ended)._tag, "DeadlineExceeded")
+          }
+        }
       }
     })
   )

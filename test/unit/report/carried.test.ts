@@ -1,10 +1,15 @@
 /** A call's deadline holds wherever the call is, although no fiber watches it. */
 import { assert, describe, it } from "@effect/vitest"
 import { Report } from "@sluice/sdk"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as SchemaGetter from "effect/SchemaGetter"
+import * as TestClock from "effect/testing/TestClock"
+import { sessionBy } from "../../../packages/sdk/src/report/Bound.ts"
+import * as Deadline from "../../../packages/sdk/src/policy/Deadline.ts"
 import * as FaultInjection from "../../../packages/sdk/src/policy/FaultInjection.ts"
 import { failure, makeRole, refused, replica, rowsAfter, run } from "./support.ts"
 
@@ -80,6 +85,17 @@ describe("the deadline of a read", () => {
       const outcome = yield* run(provide(Report.make("fault", declared).run({})).pipe(Effect.provide(hangs)))
       failure(outcome, "DeadlineExceeded")
       assert.strictEqual(outcome.millis, 1000)
+    })
+  )
+
+  it.effect("is kept by who begins to wait for a session in the very moment in which it comes", () =>
+    Effect.gen(function* () {
+      const { carried } = Deadline.make({ key: "k", duration: 100 })
+      const asked = carried(Effect.withFiber((fiber) => Effect.map(Effect.sleep(100), sessionBy(fiber, undefined))))
+      const waiting = yield* Effect.forkChild(asked, { startImmediately: true })
+      yield* TestClock.adjust(100)
+      const by = yield* Fiber.join(waiting)
+      assert.isAtMost(by, yield* Clock.currentTimeMillis)
     })
   )
 })

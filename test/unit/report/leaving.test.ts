@@ -2,7 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Report } from "@sluice/sdk"
 import * as Effect from "effect/Effect"
-import * as Fiber from "effect/Fiber"
+import type * as Fiber from "effect/Fiber"
 import * as Schedule from "effect/Schedule"
 import * as Scheduler from "effect/Scheduler"
 import * as Schema from "effect/Schema"

@@ -51,6 +51,8 @@ export interface Deadline {
   readonly outer: Deadline | undefined
   /** Nobody takes its caller away: whoever waits leaves by itself. Its length in milliseconds, for the error. */
   readonly carried: number | undefined
+  /** Who takes its caller away, as long as somebody does: work that is detached from a call outlives its watch. */
+  readonly watch: { live: boolean }
   /** It has come: whoever is interrupted now, or fails with its error, does so because of it. */
   expired: boolean
 }
@@ -111,22 +113,28 @@ const leaveAt = <A, E, R, E2>(
   return Effect.callback<A, E | E2, R>((resume) => {
     const work = Effect.runForkWith(context)(self)
     const exit = work.pollUnsafe()
-    if (exit !== undefined) return resume(exit)
+    if (exit !== undefined) {
+      deadline.watch.live = false
+      return resume(exit)
+    }
     // Once the caller has left, the end of the work is none of its business: `unwatch` comes first.
     const cancel = after(caller, deadline.at - nowOf(caller), () => {
       unwatch()
       const error = onTime()
       deadline.expired = true
+      deadline.watch.live = false
       Background.abandon(caller, work)
       resume(Effect.fail(error))
     })
     const unwatch = work.addObserver((end) => {
       cancel()
+      deadline.watch.live = false
       resume(end)
     })
     return Effect.sync(() => {
       cancel()
       unwatch()
+      deadline.watch.live = false
       Background.abandon(caller, work)
     })
   })
@@ -148,16 +156,25 @@ const withinMillis = <A, E, R>(
       outer.progress.inner = progress
       // The outer deadline comes first, and will take this caller away: no fiber and no timer are needed.
       if (outer.at <= at) {
-        const inner: Deadline = { key, at: outer.at, progress, outer, carried: undefined, expired: false }
-        return outer.carried === undefined
-          ? provide(self, inner)
-          : leaveAt(self, fiber, inner, () => come(fiber, outer))
+        const inner = { key, at: outer.at, progress, outer, carried: undefined, expired: false }
+        if (outer.carried !== undefined) {
+          return leaveAt(self, fiber, { ...inner, watch: { live: true } }, () => come(fiber, outer))
+        }
+        if (outer.watch.live) return provide(self, { ...inner, watch: outer.watch })
+        // Detached from a call that has ended: its deadline holds, but nobody is left to keep it.
+        const left = Math.max(0, outer.at - begin)
+        const late = () => exceeded(fiber, key, left, progress)
+        return left > 0 ? leaveAt(self, fiber, { ...inner, watch: { live: true } }, late) : Effect.fail(late())
       }
     }
     if (!(at > begin)) return Effect.fail(exceeded(fiber, key, millis, progress))
-    if (carried) return provide(self, { key, at, progress, outer, carried: millis, expired: false })
-    return leaveAt(self, fiber, { key, at, progress, outer, carried: undefined, expired: false }, () =>
-      exceeded(fiber, key, millis, progress)
+    if (carried)
+      return provide(self, { key, at, progress, outer, carried: millis, watch: { live: true }, expired: false })
+    return leaveAt(
+      self,
+      fiber,
+      { key, at, progress, outer, carried: undefined, watch: { live: true }, expired: false },
+      () => exceeded(fiber, key, millis, progress)
     )
   })
 
@@ -166,7 +183,7 @@ export const guard = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E
   Effect.withFiber((fiber) => {
     const deadline = fiber.getRef(Current)
     if (deadline?.carried === undefined) return self
-    return leaveAt(self, fiber, { ...deadline, carried: undefined }, () => come(fiber, deadline))
+    return leaveAt(self, fiber, { ...deadline, carried: undefined, watch: { live: true } }, () => come(fiber, deadline))
   })
 
 /** A carried deadline has come. */
@@ -244,10 +261,15 @@ const attemptMillis = <A, E, R>(
     const at = nowOf(fiber) + millis
     // Cut short by the call's deadline, it says nothing about the server, and the call's own timer does the work.
     if (outer !== undefined && outer.at <= at) return self
-    return leaveAt(self, fiber, { key, at, progress, outer, carried: undefined, expired: false }, () => {
-      emit(fiber, "attempt", key, "timeout", { timeoutMillis: millis })
-      return new AttemptTimeout({ key, timeoutMillis: millis })
-    })
+    return leaveAt(
+      self,
+      fiber,
+      { key, at, progress, outer, carried: undefined, watch: { live: true }, expired: false },
+      () => {
+        emit(fiber, "attempt", key, "timeout", { timeoutMillis: millis })
+        return new AttemptTimeout({ key, timeoutMillis: millis })
+      }
+    )
   })
 
 /**

@@ -72,8 +72,9 @@ export const sessionBy = (fiber: Fiber.Fiber<unknown, unknown>, until = Infinity
   return () => {
     const now = monotonicMillis(fiber.getRef(Clock.Clock))
     const left = Deadline.remainingOf(fiber)
-    // One that is late already is its deadline's.
-    if (left === Infinity || left === 0) return until
+    if (left === Infinity) return until
+    // One that is late already is its deadline's, unless it would have to leave by itself.
+    if (left === 0) return fiber.getRef(Deadline.Current)?.carried === undefined ? until : now
     return Math.min(until, Math.floor(now + left - Math.min(25, left / 20)))
   }
 }

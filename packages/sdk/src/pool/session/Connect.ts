@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import type { SqlError } from "effect/sql/SqlError"
+import { apart } from "../../internal/apart.ts"
 import type { ResolvedConfig } from "./Config.ts"
 import { authenticationError, connectionError, factsOf } from "./Facts.ts"
 import * as Startup from "./Startup.ts"
@@ -12,44 +13,48 @@ import { Wire } from "./Wire.ts"
 const connectTimedOut = (config: ResolvedConfig): SqlError =>
   connectionError(undefined, `No session within ${config.connectTimeout} ms`, "connect", { bound: "connect" })
 
-/** Bounds what a provider takes. In real time: it is about a real socket, whatever clock the program runs under. */
+/**
+ * Bounds what a provider takes, whether it lets itself be interrupted or not. In real time: it is about a real socket,
+ * whatever clock the program runs under.
+ */
 const provided = <A>(
   config: ResolvedConfig,
   provider: Effect.Effect<A, unknown>,
+  deadline: number,
   what: string
 ): Effect.Effect<A, SqlError> =>
   Effect.raceFirst(
-    Effect.catchCause(provider, () =>
+    Effect.catchCause(apart(provider), () =>
       // The cause may hold what the provider wanted to keep: it stays out.
       Effect.fail(authenticationError(undefined, `${what} could not be obtained`))
     ),
     Effect.callback<never, SqlError>((resume) => {
-      const limit = setTimeout(() => resume(Effect.fail(connectTimedOut(config))), config.connectTimeout)
+      const limit = setTimeout(() => resume(Effect.fail(connectTimedOut(config))), deadline - performance.now())
       return Effect.sync(() => clearTimeout(limit))
     })
   )
 
-const passwordOf = (config: ResolvedConfig): Effect.Effect<string | undefined, SqlError> => {
+const passwordOf = (config: ResolvedConfig, deadline: number): Effect.Effect<string | undefined, SqlError> => {
   const { password } = config
   if (password === undefined) return Effect.succeed(undefined)
   if (!Effect.isEffect(password)) return Effect.succeed(Redacted.value(password))
-  return Effect.map(provided(config, password, "The password"), Redacted.value)
+  return Effect.map(provided(config, password, deadline, "The password"), Redacted.value)
 }
 
 /** The password, once the certificates are known that this attempt uses. */
-const credentialsOf = (config: ResolvedConfig): Effect.Effect<string | undefined, SqlError> => {
+const credentialsOf = (config: ResolvedConfig, deadline: number): Effect.Effect<string | undefined, SqlError> => {
   const { ssl } = config
-  if (ssl === undefined || !Effect.isEffect(ssl) || config.sslmode === "disable") return passwordOf(config)
-  return Effect.flatMap(provided(config, ssl, "The TLS material"), (material) => {
+  if (ssl === undefined || !Effect.isEffect(ssl) || config.sslmode === "disable") return passwordOf(config, deadline)
+  return Effect.flatMap(provided(config, ssl, deadline, "The TLS material"), (material) => {
     config.material.current = material
-    return passwordOf(config)
+    return passwordOf(config, deadline)
   })
 }
 
 /** `make` is called in the tick of the last message of the login, so that it misses nothing that comes after. */
 export const connect = <S>(config: ResolvedConfig, make: (wire: Wire) => S): Effect.Effect<S, SqlError> => {
   const deadline = performance.now() + config.connectTimeout
-  return Effect.flatMap(credentialsOf(config), (password) => {
+  return Effect.flatMap(credentialsOf(config, deadline), (password) => {
     const [first, second] = attemptsOf(config.sslmode)
     const once = attempt(config, password, first!, deadline, make)
     if (second === undefined) return Effect.mapError(once, (failure) => failure.error)
