@@ -11,6 +11,8 @@ export interface Baseline {
     readonly name: string
     readonly millis: number
     readonly covers: ReadonlyArray<number>
+    /** Switches that it passed. */
+    readonly hits: number
     readonly problem?: string
   }>
 }
@@ -20,6 +22,8 @@ export interface Ask {
   readonly tests: ReadonlyArray<number>
   /** Milliseconds that each of them may take. */
   readonly patience: ReadonlyArray<number>
+  /** Switches that each of them may pass. */
+  readonly hits: ReadonlyArray<number>
 }
 
 export interface Outcome {

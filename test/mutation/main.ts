@@ -79,7 +79,8 @@ const tryOne = async (
   }
   if (covering.length === 0) return spared()
   const each = covering.map((test) => patience(test.millis))
-  const ask: Ask = { mutant: mutant.id, tests: covering.map((test) => test.index), patience: each }
+  const hits = covering.map((test) => 200_000 + test.hits * 10)
+  const ask: Ask = { mutant: mutant.id, tests: covering.map((test) => test.index), patience: each, hits }
   const askOf = async (worker: Worker): Promise<Verdict> => {
     try {
       // Only a loop that never lets go of the process needs this one.

@@ -24,7 +24,12 @@ const run = async (folder: string, part: keyof typeof tests): Promise<string | u
     const names = await worker.ask<ReadonlyArray<string>>("names", 60_000)
     const places = names.flatMap((name, place) => (named.test(name) ? [place] : []))
     if (places.length === 0) throw new Error(`no test of ${files.join(", ")} is named like ${named}`)
-    const ask: Ask = { mutant: -1, tests: places, patience: places.map(() => 60_000) }
+    const ask: Ask = {
+      mutant: -1,
+      tests: places,
+      patience: places.map(() => 60_000),
+      hits: places.map(() => Number.MAX_SAFE_INTEGER)
+    }
     const { hung, killedBy } = await worker.ask<Outcome>(ask, 300_000).catch((problem: Error): Outcome => ({
       mutant: -1,
       killedBy: places[0]!,

@@ -12,11 +12,15 @@ let covered: Set<number> | undefined = new Set()
 /** Tells which test a late failure belongs to. */
 const current = new AsyncLocalStorage<number>()
 let turn = 0
+/** Switches passed in the test that is running. A loop that never ends passes them for ever, and lets nobody else run. */
+let hits = 0
+let most = Infinity
 let failed: ((reason: unknown) => void) | undefined
 
 Object.assign(globalThis, {
   $m: (id: number): boolean => {
     covered?.add(id)
+    if (++hits > most) throw new Error("endless")
     return id === active
   }
 })
@@ -34,6 +38,7 @@ process.on("unhandledRejection", onStray)
 
 const runOne = (index: number): Promise<void> => {
   turn++
+  hits = 0
   const stray = new Promise<never>((_, reject) => (failed = reject))
   stray.catch(() => {})
   return current.run(turn, () => Promise.race([tests[index]!.run(), stray]))
@@ -54,6 +59,7 @@ const baseline = async (): Promise<Baseline> => {
       name: tests[index]!.name,
       millis: performance.now() - start,
       covers: [...covered],
+      hits,
       ...(problem !== undefined && { problem })
     })
   }
@@ -67,15 +73,17 @@ const run = async (ask: Ask): Promise<Outcome> => {
   for (const [place, index] of ask.tests.entries()) {
     let timer: NodeJS.Timeout | undefined
     try {
+      most = ask.hits[place]!
       const late = new Promise<never>((_, reject) => {
         timer = setTimeout(() => reject(new Error("late")), ask.patience[place]!)
       })
       await Promise.race([runOne(index), late])
     } catch (reason) {
       active = -1
-      const hung = reason instanceof Error && reason.message === "late"
+      const hung = hits > most || (reason instanceof Error && reason.message === "late")
       return { mutant: ask.mutant, killedBy: index, hung }
     } finally {
+      most = Infinity
       clearTimeout(timer)
     }
   }

@@ -27,8 +27,9 @@
  */
 import type * as PgProtocol from "@effect/sql-pg/PgProtocol"
 import * as PgTypes from "@effect/sql-pg/PgTypes"
+import * as Result from "effect/Result"
 import type { TypeCodec } from "./Config.ts"
-import { type Reader, readArray, readText, scalarReader } from "./Values.ts"
+import { type Reader, readerOf, readText } from "./Values.ts"
 
 export interface Field {
   readonly name: string
@@ -112,12 +113,6 @@ export const makeCatalogue = (types: ReadonlyArray<TypeCodec>): Catalogue => {
   }
 }
 
-const readerOf = (oid: number, catalogue: Catalogue): Reader => {
-  const element = catalogue.isOwn(oid) ? undefined : catalogue.elementOf(oid)
-  if (element !== undefined) return readArray(element, readerOf(element, catalogue))
-  return scalarReader(oid, catalogue.registry, catalogue.isOwn(oid))
-}
-
 // One row is read at a time, in one tick, so one place to leave a failure is enough and costs no closure for each statement.
 let failure: ColumnError | undefined
 
@@ -153,7 +148,13 @@ export const describe = (
 ): Description => {
   const fields = columns.map((column): Field => ({ name: column.name, dataTypeId: column.dataTypeOid }))
   const wanted = columns.map((column): 0 | 1 => (catalogue.has(column.dataTypeOid) ? 1 : 0))
-  const readers = columns.map((column, index): Reader => {
+  const read = Result.getOrThrow(
+    PgTypes.makeFieldReader(
+      columns.map(({ dataTypeOid }) => ({ dataTypeOid, format: 1 })),
+      catalogue.registry
+    )
+  )
+  const specials = columns.map((column, index): Reader | undefined => {
     if (received && column.format !== wanted[index]) return changed
     // Text is read by the codec of text, whatever the type behind it.
     return wanted[index] === 1 ? readerOf(column.dataTypeOid, catalogue) : readText
@@ -165,7 +166,8 @@ export const describe = (
     readField: (bytes, offset, size, column) => {
       if (size < 0) return null
       try {
-        return readers[column]!(bytes, offset, size)
+        const own = specials[column]
+        return own === undefined ? read(bytes, offset, size, column) : own(bytes, offset, size)
       } catch (cause) {
         const field = fields[column]!
         const problem = cause instanceof Error ? cause.message : String(cause)

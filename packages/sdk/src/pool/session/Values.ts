@@ -131,10 +131,8 @@ const readJsonb: Reader = (bytes, offset, size) => {
   return parseJson(readText(bytes, offset + 1, size - 1) as string)
 }
 
-/** `own`: the application's codec, which is not second-guessed. */
-export const scalarReader = (oid: number, registry: PgTypes.Registry | undefined, own: boolean): Reader => {
-  const read = driverReader(oid, registry)
-  if (own) return read
+/** A reader of its own for a type whose codec alone does not tell the whole truth. */
+const specialReader = (oid: number, registry: PgTypes.Registry | undefined): Reader | undefined => {
   switch (oid) {
     case OID.text:
     case OID.varchar:
@@ -145,26 +143,41 @@ export const scalarReader = (oid: number, registry: PgTypes.Registry | undefined
     case OID.timestamptz:
       return readInstant
     case OID.date:
-      return readDate(read)
+      return readDate(driverReader(oid, registry))
     case OID.timetz:
-      return readTimeTz(read)
+      return readTimeTz(driverReader(oid, registry))
     case OID.interval:
-      return readInterval(read)
+      return readInterval(driverReader(oid, registry))
     case OID.numeric:
-      return readNumeric(read)
+      return readNumeric(driverReader(oid, registry))
     case OID.json:
       return readJson
     case OID.jsonb:
       return readJsonb
     default:
-      return read
+      return undefined
   }
+}
+
+/** `undefined`: the driver's own reader will do, as it always does for the application's codecs. */
+export const readerOf = (
+  oid: number,
+  catalogue: {
+    readonly registry: PgTypes.Registry | undefined
+    readonly elementOf: (oid: number) => number | undefined
+    readonly isOwn: (oid: number) => boolean
+  }
+): Reader | undefined => {
+  if (catalogue.isOwn(oid)) return undefined
+  const element = catalogue.elementOf(oid)
+  if (element === undefined) return specialReader(oid, catalogue.registry)
+  return readArray(element, readerOf(element, catalogue) ?? driverReader(element, catalogue.registry))
 }
 
 const maxDimensions = 6
 
 /** An array of any number of dimensions: the elements lie in one row, and are folded from the innermost out. */
-export const readArray =
+const readArray =
   (elementOid: number, readElement: Reader): Reader =>
   (bytes, offset, size) => {
     const end = offset + size
