@@ -62,11 +62,13 @@ postgres(ownCluster({ replicas: 1 }))("servers that go", (it) => {
       yield* Effect.gen(function* () {
         const cluster = yield* Fleet.servers
         const call = yield* Effect.forkChild(Effect.exit(sleeping.run({})), { startImmediately: true })
-        yield* Effect.sleep("50 millis")
-        yield* Effect.all(
-          [Fleet.shutdown, cluster.remove(`${primary.host}:${primary.port}`), Fleet.shutdown, cluster.shutdown],
-          { concurrency: "unbounded" }
-        )
+        const own = `${primary.host}:${primary.port}`
+        const pool = cluster.topology.get(own)!.member.pool
+        yield* expectEventually(pool.stats, ({ leased }) => leased > 0)
+        yield* Effect.sleep("100 millis")
+        yield* Effect.all([Fleet.shutdown, cluster.remove(own), Fleet.shutdown, cluster.shutdown], {
+          concurrency: "unbounded"
+        })
         assert.strictEqual((yield* Fiber.join(call))._tag, "Success")
         const error = yield* Effect.flip(sleeping.run({}))
         assert.deepInclude(error, { _tag: "DatabaseUnavailable", reason: "closed" })

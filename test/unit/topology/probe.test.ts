@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import * as Probe from "../../../packages/sdk/src/topology/Probe.ts"
 
@@ -112,6 +113,22 @@ describe("the probe of a node", () => {
       yield* probe.refresh
       yield* TestClock.adjust("1 minute")
       assert.deepStrictEqual(node.asked, [0])
+    })
+  )
+
+  it.effect("whoever waits for a look is answered when the probe ends in the middle of it", () =>
+    Effect.gen(function* () {
+      const { node, options } = makeNode()
+      const scope = yield* Scope.make()
+      const probe = yield* Scope.provide(Probe.make({ ...options, timeout: "1 hour" }), scope)
+      yield* TestClock.adjust("500 millis")
+      node.behaviour = Effect.never
+      const waiting = yield* Effect.forkChild(probe.refresh, { startImmediately: true })
+      yield* TestClock.adjust("2 seconds")
+      assert.isUndefined(waiting.pollUnsafe())
+      yield* Scope.close(scope, Exit.void)
+      yield* TestClock.adjust("1 second")
+      assert.isDefined(waiting.pollUnsafe())
     })
   )
 })

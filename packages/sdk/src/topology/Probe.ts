@@ -70,9 +70,13 @@ export const make = <A, E>(options: Options<A, E>): Effect.Effect<Probe, never, 
       waiting = []
       asked.closeUnsafe()
       last = monotonicMillis(clock)
-      const exit = yield* lookOnce
+      const done = (): void => {
+        for (const deferred of answered) Deferred.doneUnsafe(deferred, Exit.void)
+      }
+      // The end of the probe is an answer, too.
+      const exit = yield* Effect.onInterrupt(lookOnce, () => Effect.sync(done))
       if (!(Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause))) onResult(last, exit)
-      for (const deferred of answered) Deferred.doneUnsafe(deferred, Exit.void)
+      done()
     })
 
     let well = isWell()
