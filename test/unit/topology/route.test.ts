@@ -45,6 +45,7 @@ const setUp = (options: {
         zone: undefined,
         outstanding: () => fake.busy,
         canServeNow: () => fake.serving,
+        isWarm: () => fake.warmed > 0,
         warm: Effect.sync(() => void fake.warmed++),
         probe: { trigger: () => void fake.triggered++ }
       } as unknown as Member)
@@ -55,6 +56,7 @@ const setUp = (options: {
       name: "fleet",
       topology,
       watched: options.watched ?? true,
+      closing: () => false,
       refresh: Effect.suspend(() => {
         world.looks++
         return Effect.andThen(
