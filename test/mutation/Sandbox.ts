@@ -58,9 +58,12 @@ export const make = (options: { readonly realVitest: boolean }): Sandbox => {
         `export { assert, expect } from ${JSON.stringify(pathToFileURL(chai).href)}\n`
     )
   }
+  const remove = () => fs.rmSync(folder, { recursive: true, force: true })
+  process.once("exit", remove)
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(1))
   return {
     folder,
     replace: (file, text) => fs.writeFileSync(path.join(folder, "packages/sdk/src", file), text),
-    remove: () => fs.rmSync(folder, { recursive: true, force: true })
+    remove
   }
 }

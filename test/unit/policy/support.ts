@@ -1,4 +1,9 @@
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Random from "effect/Random"
+import * as TestClock from "effect/testing/TestClock"
 import * as PolicyEvents from "../../../packages/sdk/src/policy/PolicyEvents.ts"
 import { mulberry32 } from "../../support/random.ts"
 
@@ -30,3 +35,19 @@ export const recorder = () => {
     listen: Effect.provideService(PolicyEvents.CurrentListener, (event) => void events.push(event))
   }
 }
+
+/** What it failed with, if it did. */
+export const errorOf = <E>(exit: Exit.Exit<unknown, E>): E | undefined => {
+  const error = Exit.isFailure(exit) ? Cause.findErrorOption(exit.cause) : undefined
+  return error?._tag === "Some" ? error.value : undefined
+}
+/** Every random number is this one. */
+export const chance = (value: number) =>
+  Effect.provideService(Random.Random, { nextDoubleUnsafe: () => value, nextIntUnsafe: () => 0 })
+/** Runs to the end, letting so many seconds pass. */
+export const through = <A, E, R>(self: Effect.Effect<A, E, R>, seconds = 60) =>
+  Effect.gen(function* () {
+    const fiber = yield* Effect.forkChild(Effect.exit(self), { startImmediately: true })
+    yield* TestClock.adjust(`${seconds} seconds`)
+    return yield* Fiber.join(fiber)
+  })
