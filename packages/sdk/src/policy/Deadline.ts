@@ -198,12 +198,6 @@ export interface AttemptLimit {
   readonly millis: number
 }
 
-/** The error of a carried deadline that has come already, for whoever is about to begin something. */
-export const lateOf = (fiber: Fiber.Fiber<unknown, unknown>): DeadlineExceeded | undefined => {
-  const deadline = fiber.getRef(Current)
-  return deadline?.carried !== undefined && deadline.at <= nowOf(fiber) ? come(fiber, deadline) : undefined
-}
-
 const nothing = (): void => {}
 
 /**
@@ -299,6 +293,16 @@ export const enterOf = (fiber: Fiber.Fiber<unknown, unknown>, phase: Phase): voi
   if (progress === undefined) return
   progress.phase = phase
   progress.inner = undefined
+}
+
+/** {@link enterOf}, unless a carried deadline has come already: then its error, for whoever is about to begin something. */
+export const enterInTimeOf = (fiber: Fiber.Fiber<unknown, unknown>, phase: Phase): DeadlineExceeded | undefined => {
+  const deadline = fiber.getRef(Current)
+  if (deadline === undefined) return undefined
+  if (deadline.carried !== undefined && deadline.at <= nowOf(fiber)) return come(fiber, deadline)
+  deadline.progress.phase = phase
+  deadline.progress.inner = undefined
+  return undefined
 }
 
 /** Notes that an attempt begins, where no {@link attempt} does it. */

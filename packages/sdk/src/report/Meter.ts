@@ -12,7 +12,12 @@ import * as Telemetry from "../Telemetry.ts"
 import type { Call } from "./Bound.ts"
 
 export interface Meter {
-  readonly measure: <A, E, R>(call: Sent, self: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  /** From now, in the fiber that is about to run it, until its end. */
+  readonly measure: <A, E, R>(
+    fiber: Fiber.Fiber<unknown, unknown>,
+    call: Sent,
+    self: Effect.Effect<A, E, R>
+  ) => Effect.Effect<A, E, R>
   /** From now until the scope closes. */
   readonly measureScope: (call: Sent) => Effect.Effect<void, never, Scope.Scope>
 }
@@ -47,10 +52,8 @@ export const make = (report: string): Meter => {
     }
   }
   return {
-    measure: (call, self) =>
-      Effect.withFiber((fiber) =>
-        fiber.getRef(Telemetry.Enabled) ? Effect.onExitPrimitive(self, begin(call, fiber)) : self
-      ),
+    measure: (fiber, call, self) =>
+      fiber.getRef(Telemetry.Enabled) ? Effect.onExitPrimitive(self, begin(call, fiber)) : self,
     measureScope: (call) =>
       Effect.withFiber((fiber) =>
         fiber.getRef(Telemetry.Enabled)

@@ -65,11 +65,11 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Ans
   const statementOptions = { timeout: serverTimeout(declared), maxRows, readOnly: writes === undefined }
 
   const call = (input: unknown): Effect.Effect<Answer, any, any> =>
-    Effect.suspend(() => {
+    Effect.withFiber((fiber) => {
       const own = begin(name)
       const asked = live(input, own)
       const answered = fallback === undefined ? asked : Effect.catch(asked, fallen)
-      return spans.call(own, measure(own, onBehalf(answered)))
+      return spans.call(fiber, own, measure(fiber, own, onBehalf(answered)))
     })
 
   const live = (input: unknown, call: Call): Effect.Effect<Answer, any, any> =>
@@ -155,9 +155,8 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Ans
   ) =>
     Effect.withFiber((fiber) => {
       const { attemptLimit, attemptTimeout } = bound.policies
-      const late = Deadline.lateOf(fiber)
+      const late = Deadline.enterInTimeOf(fiber, "acquire")
       if (late !== undefined) return Effect.fail(late)
-      Deadline.enterOf(fiber, "acquire")
       waits()
       return lend(node)({ lane, name, priority, deadline: sessionBy(fiber, until) }, (session) => {
         begun()

@@ -36,6 +36,7 @@ export interface Phases {
 
 export interface Spans {
   readonly call: <A extends Pick<ReportResult<any>, "source">, E, R>(
+    fiber: Fiber.Fiber<unknown, unknown>,
     call: Call,
     self: Effect.Effect<A, E, R>
   ) => Effect.Effect<A, E, R>
@@ -53,20 +54,19 @@ export const make = ({ lane, name, writes }: Declared): Spans => {
   const callName = Telemetry.callSpan(name)
   const attemptName = Telemetry.attemptSpan(name)
   return {
-    call: (call, self) =>
-      Effect.withFiber((fiber) => {
-        if (isUnseen(fiber)) return self
-        return spanned(
-          callName,
-          declared,
-          () => self,
-          (fiber, span, exit) => {
-            span.attribute(attributes.attempts, call.sent)
-            if (exit._tag === "Success") span.attribute(attributes.source, exit.value.source)
-            end(fiber, span, exit)
-          }
-        )
-      }),
+    call: (fiber, call, self) =>
+      isUnseen(fiber)
+        ? self
+        : spanned(
+            callName,
+            declared,
+            () => self,
+            (fiber, span, exit) => {
+              span.attribute(attributes.attempts, call.sent)
+              if (exit._tag === "Success") span.attribute(attributes.source, exit.value.source)
+              end(fiber, span, exit)
+            }
+          ),
     attempt: ({ overrides, role }, call, source, self) =>
       Effect.withFiber((fiber) => {
         if (isUnseen(fiber)) return self(untold)
