@@ -1,7 +1,7 @@
 /**
  * What a row of the bench is, and how it is measured.
  *
- * All contenders of a group are open at the same time and take turns, round by round, each round beginning with another
+ * All contenders of a group are open at the same time (in processes of their own, where they are clients: `Apart.ts`) and take turns, round by round, each round beginning with another
  * one: what disturbs the machine disturbs all of them. Before each turn the garbage of the others is collected, so that
  * nobody pays for it. The first round warms up and is thrown away; it is long where a subject meets a row for the first time,
  * because a service runs compiled code and not what the first thousand calls run. A value is the median of the rounds, with the lowest

@@ -6,7 +6,8 @@
  * statement from a template, as `postgres`, `slonik` and `kysely` do; `sluice` is a report: parameters and rows are checked
  * against their schema, under a deadline; `sluice full` is a report with retry, breaker, bulkhead and attempt timeout, too.
  */
-import type { Entrant, Row } from "./Row.ts"
+import * as Apart from "./Apart.ts"
+import type { Context, Entrant } from "./Row.ts"
 
 /** Work that is repeated by `fibers` workers until the time is over; gives how often it was done. */
 export type Load = (fibers: number, millis: number) => Promise<number>
@@ -73,18 +74,47 @@ export const promises =
     return count
   }
 
+export type LoadName = "select" | "transaction" | "acquire" | "five"
+
 /** What a row asks of a subject: its load, and the value of a round in the row's unit. */
 export interface Asked {
-  readonly what: (querying: Querying) => Load | undefined
+  readonly what: LoadName
   readonly value: (count: number, seconds: number) => number
 }
 
-/** Every one of `subjects` over a pool of its own. */
+/** Every one of `subjects` over a pool and in a process of its own; in this one where it only has to run. */
 export const entrants = (
+  { node, quick }: Context,
   subjects: ReadonlyArray<Subject>,
   options: { readonly url: string; readonly pool: number; readonly fibers: number },
   { value, what }: Asked
-): ReturnType<Row["groups"]>[number]["contenders"] =>
+): ReadonlyArray<Entrant> =>
+  quick
+    ? together(subjects, options, { what: (querying) => querying[what], value })
+    : subjects.map((subject): Entrant => ({
+        subject: subject.name,
+        beside: subject.beside,
+        open: async () => {
+          const ask = await Apart.open(subject, options, node.typescript)
+          const run = (millis: number) => ask({ load: what, fibers: options.fibers, millis })
+          await run(1)
+          return {
+            subject: subject.name,
+            round: async (millis) => {
+              const { count, seconds } = await run(millis)
+              return value(count, seconds)
+            },
+            close: () => Promise.resolve()
+          }
+        }
+      }))
+
+/** Every one of `subjects` over a pool of its own, in this process. */
+export const together = (
+  subjects: ReadonlyArray<Subject>,
+  options: { readonly url: string; readonly pool: number; readonly fibers: number },
+  { value, what }: { readonly what: (querying: Querying) => Load | undefined; readonly value: Asked["value"] }
+): ReadonlyArray<Entrant> =>
   subjects.map(({ beside, name, open }): Entrant => ({
     subject: name,
     beside,

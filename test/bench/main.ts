@@ -10,6 +10,7 @@ import * as fs from "node:fs"
 import { parseArgs } from "node:util"
 import { describe } from "../support/machine.ts"
 import { runMain } from "../support/main.ts"
+import * as Apart from "./Apart.ts"
 import { chart } from "./chart.ts"
 import { makeContext } from "./Ground.ts"
 import { markdown, type Shown } from "./markdown.ts"
@@ -99,6 +100,7 @@ const program = Effect.gen(function* () {
     shown.push({ row, measured: all, note })
     write()
   })
+  yield* Effect.addFinalizer(() => Effect.promise(Apart.close))
   for (const row of chosen) yield* runRow(row)
   console.log(`${chosen.length} rows; ${args.reports}/bench.svg`)
   if (leftOut.length > 0) {

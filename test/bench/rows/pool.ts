@@ -1,6 +1,16 @@
 /** The pool's rows: throughput at four widths, transactions, shared sessions, and what a lease costs. */
 import type { Context, Entrant, Row } from "../Row.ts"
-import { type Asked, entrants, millis, nanos, perSecond, type Querying, type Load, type Subject } from "../Subject.ts"
+import {
+  type Asked,
+  entrants,
+  type Load,
+  millis,
+  nanos,
+  perSecond,
+  type Querying,
+  type Subject,
+  together
+} from "../Subject.ts"
 import {
   driver,
   driverLease,
@@ -27,12 +37,12 @@ const inTransactions = [...built, { ...pgPool, beside: sluiceSql.name }]
 
 const besideSharedLease = (subject: Subject): Subject => ({ ...subject, beside: sluiceSharedLease.name })
 
-const group = (url: string, fibers: number, subjects: ReadonlyArray<Subject>, asked: Asked) => ({
+const group = (context: Context, fibers: number, subjects: ReadonlyArray<Subject>, asked: Asked) => ({
   fibers,
-  contenders: entrants(subjects, { url, pool, fibers }, asked)
+  contenders: entrants(context, subjects, { url: context.url, pool, fibers }, asked)
 })
 
-const selects: Asked = { what: ({ select: load }) => load, value: perSecond }
+const selects: Asked = { what: "select", value: perSecond }
 
 /** Numbers of fibers; when it only has to run, one is enough. */
 const widths = ({ quick }: Context, all: ReadonlyArray<number>) => (quick ? all.slice(0, 1) : all)
@@ -43,8 +53,7 @@ export const select: Row = {
     "one row by primary key, pool of 10, exclusive leases (postgres pipelines by itself); each beside the subject of Sluice that does the same work",
   brief: "one row by primary key, pool of 10; operations a second",
   unit: "op/s",
-  groups: (context) =>
-    widths(context, [1, 20, 100, 1_000]).map((fibers) => group(context.url, fibers, everybody, selects))
+  groups: (context) => widths(context, [1, 20, 100, 1_000]).map((fibers) => group(context, fibers, everybody, selects))
 }
 
 export const perQuery: Row = {
@@ -54,7 +63,7 @@ export const perQuery: Row = {
   unit: "op/s",
   groups: (context) =>
     widths(context, [1, 20]).map((fibers) =>
-      group(context.url, fibers, [sluice, sluiceLease, driverLease, pgPool, pgPerQuery], selects)
+      group(context, fibers, [sluice, sluiceLease, driverLease, pgPool, pgPerQuery], selects)
     )
 }
 
@@ -63,9 +72,7 @@ export const transaction: Row = {
   about: "begin, one row by primary key, commit; pool of 10; through Effect's SqlClient where it is Effect",
   brief: "begin, one row by primary key, commit, 20 fibers; operations a second",
   unit: "op/s",
-  groups: (context) => [
-    group(context.url, 20, inTransactions, { what: (querying) => querying.transaction, value: perSecond })
-  ]
+  groups: (context) => [group(context, 20, inTransactions, { what: "transaction", value: perSecond })]
 }
 
 export const shared: Row = {
@@ -77,7 +84,7 @@ export const shared: Row = {
   groups: (context) =>
     widths(context, [20, 100]).map((fibers) =>
       group(
-        context.url,
+        context,
         fibers,
         [sluiceShared, sluiceSharedLease, driverSharedLease, ...[pgPool, postgresJs].map(besideSharedLease)],
         selects
@@ -91,8 +98,8 @@ export const acquire: Row = {
   brief: "a lease taken and given back",
   unit: "ns/op",
   groups: (context) => [
-    group(context.url, 1, [sluiceLease, driverLease, pgPool, ...built], {
-      what: (querying) => querying.acquire,
+    group(context, 1, [sluiceLease, driverLease, pgPool, ...built], {
+      what: "acquire",
       value: nanos
     })
   ]
@@ -103,9 +110,7 @@ export const five: Row = {
   about: "five selects at once, awaited together",
   brief: "five selects at once, awaited together",
   unit: "ms",
-  groups: (context) => [
-    group(context.url, 1, [...everybody, pgPerQuery], { what: (querying) => querying.five, value: millis })
-  ]
+  groups: (context) => [group(context, 1, [...everybody, pgPerQuery], { what: "five", value: millis })]
 }
 
 const counting = (
@@ -113,7 +118,7 @@ const counting = (
   subjects: ReadonlyArray<Subject>,
   what: (querying: Querying) => Load | undefined
 ): ReadonlyArray<Entrant> =>
-  entrants(
+  together(
     subjects,
     { url: counted.url, pool: 1, fibers: 1 },
     {

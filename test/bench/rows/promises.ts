@@ -27,7 +27,7 @@ const reports = [sluice, sluiceFull, sluiceLease, pgPool]
 /** Subjects over a pool of 10, all in one group. */
 const pooled =
   (subjects: ReadonlyArray<Subject>, fibers: number, asked: Asked): Row["groups"] =>
-  ({ url }) => [{ contenders: entrants(subjects, { url, pool, fibers }, asked) }]
+  (context) => [{ contenders: entrants(context, subjects, { url: context.url, pool, fibers }, asked) }]
 
 export const single: Row = {
   name: "promise-single",
@@ -35,7 +35,7 @@ export const single: Row = {
   brief: "one select",
   unit: "ms",
   promised: { text: "a single pooled query in 0.21 ms", atMost: 0.21 },
-  groups: pooled(reports, 1, { what: ({ select }) => select, value: millis })
+  groups: pooled(reports, 1, { what: "select", value: millis })
 }
 
 export const five: Row = {
@@ -44,7 +44,7 @@ export const five: Row = {
   brief: "five selects at once",
   unit: "ms",
   promised: { text: "5 parallel queries in 5 ms", atMost: 5 },
-  groups: pooled(reports, 1, { what: (querying) => querying.five, value: millis })
+  groups: pooled(reports, 1, { what: "five", value: millis })
 }
 
 export const throughput: Row = {
@@ -53,7 +53,7 @@ export const throughput: Row = {
   brief: "20 callers",
   unit: "op/s",
   promised: { text: "5 times the throughput of a connection per query", times: 5, than: pgPerQuery.name },
-  groups: pooled([...reports, pgPerQuery], 20, { what: ({ select }) => select, value: perSecond })
+  groups: pooled([...reports, pgPerQuery], 20, { what: "select", value: perSecond })
 }
 
 /** What a query costs beyond the same query on a connection that is held, both measured in the same round. */
