@@ -72,6 +72,8 @@ export interface Row {
   readonly rounds?: number | undefined
   /** One round before those that count. Default true. */
   readonly warmUp?: boolean | undefined
+  /** Collects the garbage before each turn. Default true; a full collection also throws compiled code away, which a row of nanoseconds would measure. */
+  readonly collect?: boolean | undefined
   readonly promised?: Promised | undefined
   readonly groups: (context: Context) => ReadonlyArray<Group>
   /** What only the run can tell, such as how many rows there were. */
@@ -162,7 +164,7 @@ const run = async (row: Row, group: Group, settings: Settings): Promise<Readonly
         const runner = open[(turn + Math.max(0, at)) % open.length]!
         if (gone.has(runner)) continue
         try {
-          if (settings.collect !== false) collectGarbage()
+          if (settings.collect !== false && row.collect !== false) collectGarbage()
           const value = await runner.contender.round(
             at < 0 ? warmMillis(row, runner.entrant.subject, settings) : settings.millis
           )

@@ -10,11 +10,13 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Schema from "effect/Schema"
-import CircuitBreaker from "opossum"
+import * as path from "node:path"
+import { inChild, root } from "../Child.ts"
 import type { Contender, Entrant, Row } from "../Row.ts"
 import { nowhere } from "../subjects/nowhere.ts"
 
 const batch = 500
+const opossum = path.join(root, "test/bench/opossum.ts")
 
 /** Nanoseconds a call, one call after the other, for about `millis`. */
 const timed = async (millis: number, calls: (count: number) => Promise<unknown>): Promise<number> => {
@@ -106,9 +108,9 @@ export const pipeline: Row = {
     "a whole report without a server (parameters, deadline, retry, breaker, bulkhead, attempt timeout, decode, metrics), beside the same five policies of cockatiel, with the same schemas by hand; alone, and three of opossum (timeout, breaker, capacity), which do less; around nothing",
   brief: "the whole way of a report around nothing, beside five policies of cockatiel and three of opossum",
   unit: "ns/op",
-  groups: () => {
+  collect: false,
+  groups: ({ node }) => {
     const policy = cockatielAll()
-    const opossum = new CircuitBreaker(asyncWork, { timeout: 12_000, capacity: 10 })
     return [
       {
         contenders: [
@@ -118,15 +120,15 @@ export const pipeline: Row = {
             return policy.execute(async () => decodeRows(await Promise.resolve([{ id }])))
           }),
           { ...promise("cockatiel", () => policy.execute(asyncWork)), beside: null },
+          // Its timers outlive its calls by seconds, and everybody beside it would pay for them.
           {
-            ...contender(
-              "opossum",
-              async (count) => {
-                for (let index = 0; index < count; index++) await opossum.fire()
-              },
-              async () => opossum.shutdown()
-            ),
-            beside: null
+            subject: "opossum",
+            beside: null,
+            open: async (): Promise<Contender> => ({
+              subject: "opossum",
+              round: (millis) => inChild<number>([...node.typescript, opossum, String(millis)]),
+              close: () => Promise.resolve()
+            })
           }
         ]
       }
@@ -139,6 +141,7 @@ export const policies: Row = {
   about: "one policy around nothing, Sluice's and cockatiel's; `none` is the loop alone",
   brief: "one policy around nothing",
   unit: "ns/op",
+  collect: false,
   groups: () => {
     const breaker = Breaker.make({ name: "bench" })
     const bulkhead = Bulkhead.make({ key: "bench", permits: 10 })
