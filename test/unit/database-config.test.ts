@@ -118,6 +118,18 @@ describe("configuration", () => {
     })
   )
 
+  it("refuses a URL whose sslmode is misspelt, instead of less security than was asked for", () => {
+    for (const query of ["sslmod=require", "sslMode=require", "ssl=true", "sslrootcert=/ca.pem"]) {
+      const url = Redacted.make(`postgres://app:secret@db.example/fleet?${query}`)
+      const result = DatabaseOptions.resolve("fleet/primary", { url })
+      assert.isTrue(Result.isFailure(result), query)
+      assert.match(Result.isFailure(result) ? result.failure.message : "", /url: must be .* only sslmode/)
+      assert.notInclude(Result.isFailure(result) ? result.failure.message : "", "secret")
+    }
+    const url = Redacted.make("postgres://app@db.example/fleet?sslmode=require&connect_timeout=3")
+    assert.isTrue(Result.isSuccess(DatabaseOptions.resolve("fleet/primary", { url })))
+  })
+
   it("checks options in code by the same table, naming the option", () => {
     const result = DatabaseOptions.resolve("fleet/primary", { minConnections: 5, maxConnections: 4, connectTimeout: 0 })
     assert.isTrue(Result.isFailure(result))

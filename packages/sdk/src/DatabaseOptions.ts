@@ -261,7 +261,10 @@ export const resolve = (
   const fromUrl = options.url === undefined ? {} : parseUrl(Redacted.value(options.url))
   if (fromUrl === undefined) {
     // The value holds a password: it is not shown.
-    issues.push({ name: fieldOf("url"), expected: "postgres://user:password@host:port/name" })
+    issues.push({
+      name: fieldOf("url"),
+      expected: "postgres://user:password@host:port/name, of the ssl settings only sslmode (for others: tls)"
+    })
   }
   const asked: Options = { ...fromUrl, ...withoutUndefined(options) }
   const profile = asked.profile ?? defaults.profile

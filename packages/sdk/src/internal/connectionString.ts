@@ -35,6 +35,8 @@ export const parseUrl = (text: string): Options | undefined => {
     }
   }
   const query = url.searchParams
+  // Dropped in silence, a misspelt `sslmode` would mean less security than was asked for.
+  for (const name of query.keys()) if (/^ssl/i.test(name) && name !== "sslmode") return undefined
   const password = decode(url.password)
   const sslmode = query.get("sslmode") ?? undefined
   const host = query.get("host") ?? decode(url.hostname.replace(/^\[(.*)\]$/, "$1"))

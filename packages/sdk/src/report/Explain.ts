@@ -119,7 +119,7 @@ const duration = (millis: number): string =>
 const rowsOf = (explanation: Explanation): ReadonlyArray<readonly [string, string]> => {
   const { attempts, backoffMillis, memoryBytes, permits, queue } = explanation
   return [
-    ["reads from", `${explanation.role}, lane ${explanation.lane}`],
+    [explanation.effect === "reads" ? "reads from" : "writes to", `${explanation.role}, lane ${explanation.lane}`],
     ["effect", explanation.effect],
     ["answers within", duration(explanation.deadlineMillis)],
     [
