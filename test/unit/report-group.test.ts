@@ -138,6 +138,15 @@ describe("a group refuses at layer build", () => {
     })
   )
 
+  it.live("a lane that the pool does not have, and says which it has", () =>
+    Effect.gen(function* () {
+      const report = Report.make("misspelt", { ...base, lane: "intractive" })
+      const error = yield* Effect.flip(build(ReportGroup.make("fleet").add(report)))
+      assert.include(error.message, "has no lane intractive")
+      assert.include(error.message, "interactive, report, batch")
+    })
+  )
+
   it.live("nothing that holds: the presets do", () =>
     Effect.gen(function* () {
       const reports = Object.entries(Report.presets).map(([name, preset]) =>

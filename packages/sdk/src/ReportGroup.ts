@@ -96,10 +96,22 @@ const alone = (report: Report.Any): ReadonlyArray<Issue> => {
   return issues
 }
 
+/** The lanes that presets and defaults name: a pool need not declare them. */
+const usual: ReadonlySet<string> = new Set(["interactive", "report", "batch"])
+
 /** What a declaration asks of its pool. */
 const inPool = (report: Report.Any, role: RoleService): ReadonlyArray<Issue> => {
   const { bulkhead, lane } = report.declared
   const { lanes, maxConnections } = role.options
+  if (!usual.has(lane) && lanes[lane] === undefined) {
+    return [
+      {
+        subject: `report ${report.name}`,
+        problem: `${role.name} has no lane ${lane}`,
+        cure: `declare it in the options of the role, or name one of ${[...new Set([...usual, ...Object.keys(lanes)])].join(", ")}`
+      }
+    ]
+  }
   const cap = Math.min(lanes[lane]?.cap ?? maxConnections, maxConnections)
   const permits = bulkhead === undefined ? 0 : permitsIn(bulkhead, maxConnections)
   return permits <= cap
