@@ -209,8 +209,8 @@ export const make = <
     errors: new Set(Declared.errors(declared).values()),
     declared,
     annotations: Context.empty(),
-    runWithInfo: (input: unknown) => Effect.map(call(input), Pipeline.resultOf),
-    run: (input: unknown) => Effect.map(call(input), Pipeline.rowsOf),
+    runWithInfo: call(Pipeline.withInfo),
+    run: call(Pipeline.rowsAlone),
     stream: Streaming.make(declared)
   })
 }

@@ -133,6 +133,13 @@ export const makeRole = Effect.fnUntraced(function* (script: Script, options: Ro
   const resolved = Result.getOrThrow(
     DatabaseOptions.resolve("fleet/replica", { minConnections: 0, maxConnections: poolOptions.max ?? 4 })
   )
+  type Tried = { readonly tried: Array<string> }
+  type Attempt = (node: Node, until: undefined) => Effect.Effect<unknown, unknown>
+  const attempted = (call: Tried, attempt: Attempt) => {
+    const node = nodes.find(({ name }) => !call.tried.includes(name)) ?? nodes[0]!
+    call.tried.push(node.name)
+    return attempt(node, undefined)
+  }
   const role = {
     database: "fleet",
     role: "replica",
@@ -141,15 +148,8 @@ export const makeRole = Effect.fnUntraced(function* (script: Script, options: Ro
     nodes,
     route: {
       // As the real one where all servers fit; that one has tests of its own.
-      attempt: <A, E, R>(
-        call: { readonly tried: Array<string> },
-        attempt: (node: Node, until: undefined) => Effect.Effect<A, E, R>
-      ) =>
-        Effect.suspend(() => {
-          const node = nodes.find(({ name }) => !call.tried.includes(name)) ?? nodes[0]!
-          call.tried.push(node.name)
-          return attempt(node, undefined)
-        })
+      attempt: (call: Tried, attempt: Attempt) => Effect.suspend(() => attempted(call, attempt)),
+      attemptOf: (_: unknown, call: Tried, attempt: Attempt) => attempted(call, attempt)
     },
     sql
   } as unknown as RoleService

@@ -28,7 +28,7 @@ import { DeadlineExceeded, type LastError } from "../ReportError.ts"
 import * as Background from "./Background.ts"
 import { lastErrorField, lastErrorOf } from "./LastError.ts"
 import { emit } from "./PolicyEvents.ts"
-import { after, clockOf, millisOf, now, nowOf } from "./Time.ts"
+import { callAt, clockOf, millisOf, now, nowOf } from "./Time.ts"
 
 /** What a call is waiting for. */
 export type Phase = DeadlineExceeded["phase"]
@@ -118,7 +118,7 @@ const leaveAt = <A, E, R, E2>(
       return resume(exit)
     }
     // Once the caller has left, the end of the work is none of its business: `unwatch` comes first.
-    const cancel = after(caller, deadline.at - nowOf(caller), () => {
+    const cancel = callAt(caller, deadline.at, () => {
       unwatch()
       const error = onTime()
       deadline.expired = true
@@ -144,39 +144,81 @@ const withinMillis = <A, E, R>(
   self: Effect.Effect<A, E, R>,
   key: string,
   millis: number,
-  phase: Phase,
-  carried = false
+  phase: Phase
 ): Effect.Effect<A, E | DeadlineExceeded, R> =>
-  Effect.withFiber((fiber) => {
-    const outer = fiber.getRef(Current)
-    const progress: Progress = { phase, attempts: 0, lastError: undefined, inner: undefined }
-    const begin = now(clockOf(fiber))
-    const at = begin + millis
-    if (outer !== undefined) {
-      outer.progress.inner = progress
-      // The outer deadline comes first, and will take this caller away: no fiber and no timer are needed.
-      if (outer.at <= at) {
-        const inner = { key, at: outer.at, progress, outer, carried: undefined, expired: false }
-        if (outer.carried !== undefined) {
-          return leaveAt(self, fiber, { ...inner, watch: { live: true } }, () => come(fiber, outer))
-        }
-        if (outer.watch.live) return provide(self, { ...inner, watch: outer.watch })
-        // Detached from a call that has ended: its deadline holds, but nobody is left to keep it.
-        const left = Math.max(0, outer.at - begin)
-        const late = () => exceeded(fiber, key, left, progress)
-        return left > 0 ? leaveAt(self, fiber, { ...inner, watch: { live: true } }, late) : Effect.fail(late())
+  Effect.withFiber((fiber) => withinOf(fiber, self, key, millis, phase, false))
+
+/** For a fiber that is about to run what it is given. */
+const withinOf = <A, E, R>(
+  fiber: Fiber.Fiber<unknown, unknown>,
+  self: Effect.Effect<A, E, R>,
+  key: string,
+  millis: number,
+  phase: Phase,
+  carried: boolean
+): Effect.Effect<A, E | DeadlineExceeded, R> => {
+  const outer = fiber.getRef(Current)
+  const progress: Progress = { phase, attempts: 0, lastError: undefined, inner: undefined }
+  const begin = now(clockOf(fiber))
+  const at = begin + millis
+  if (outer !== undefined) {
+    outer.progress.inner = progress
+    // The outer deadline comes first, and will take this caller away: no fiber and no timer are needed.
+    if (outer.at <= at) {
+      const inner = { key, at: outer.at, progress, outer, carried: undefined, expired: false }
+      if (outer.carried !== undefined) {
+        return leaveAt(self, fiber, { ...inner, watch: { live: true } }, () => come(fiber, outer))
       }
+      if (outer.watch.live) return provide(self, { ...inner, watch: outer.watch })
+      // Detached from a call that has ended: its deadline holds, but nobody is left to keep it.
+      const left = Math.max(0, outer.at - begin)
+      const late = () => exceeded(fiber, key, left, progress)
+      return left > 0 ? leaveAt(self, fiber, { ...inner, watch: { live: true } }, late) : Effect.fail(late())
     }
-    if (!(at > begin)) return Effect.fail(exceeded(fiber, key, millis, progress))
-    if (carried)
-      return provide(self, { key, at, progress, outer, carried: millis, watch: { live: true }, expired: false })
-    return leaveAt(
-      self,
-      fiber,
-      { key, at, progress, outer, carried: undefined, watch: { live: true }, expired: false },
-      () => exceeded(fiber, key, millis, progress)
-    )
+  }
+  if (!(at > begin)) return Effect.fail(exceeded(fiber, key, millis, progress))
+  if (carried)
+    return provide(self, { key, at, progress, outer, carried: millis, watch: { live: true }, expired: false })
+  return leaveAt(
+    self,
+    fiber,
+    { key, at, progress, outer, carried: undefined, watch: { live: true }, expired: false },
+    () => exceeded(fiber, key, millis, progress)
+  )
+}
+
+/** A carried deadline for a call, mostly the outermost: `run` gives its work when the deadline is in force, and is run at once. */
+const carriedOf = <A, E, R>(
+  fiber: Fiber.Fiber<unknown, unknown>,
+  run: (fiber: Fiber.Fiber<unknown, unknown>) => Effect.Effect<A, E, R>,
+  key: string,
+  millis: number,
+  phase: Phase
+): Effect.Effect<A, E | DeadlineExceeded, R> => {
+  const before = fiber.context
+  const begin = nowOf(fiber)
+  if (fiber.getRef(Current) !== undefined || !(begin + millis > begin)) {
+    return withinOf(fiber, Effect.withFiber(run), key, millis, phase, true)
+  }
+  const within = Effect.withFiber<A, E, R>((fiber) => {
+    const progress: Progress = { phase, attempts: 0, lastError: undefined, inner: undefined }
+    const deadline: Deadline = {
+      key,
+      at: begin + millis,
+      progress,
+      outer: undefined,
+      carried: millis,
+      watch: { live: true },
+      expired: false
+    }
+    fiber.setContext(Context.add(before, Current, deadline))
+    return run(fiber)
   })
+  return Effect.onExitPrimitive(within, () => {
+    fiber.setContext(before)
+    return undefined
+  })
+}
 
 /** Inside of a carried deadline: work that may wait for something that does not leave on time. Elsewhere it is the work itself. */
 export const guard = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E | DeadlineExceeded, R> =>
@@ -214,11 +256,11 @@ export const leave = (
   // Cut short by the call's deadline, an attempt says nothing about the server.
   if (deadline !== undefined && (attempt === undefined || deadline.at <= now + attempt.millis)) {
     if (deadline.carried === undefined) return nothing
-    return after(fiber, deadline.at - now, () => onTime(come(fiber, deadline)))
+    return callAt(fiber, deadline.at, () => onTime(come(fiber, deadline)))
   }
   if (attempt === undefined) return nothing
   const { key, millis } = attempt
-  return after(fiber, millis, () => {
+  return callAt(fiber, now + millis, () => {
     emit(fiber, "attempt", key, "timeout", { timeoutMillis: millis })
     onTime(new AttemptTimeout({ key, timeoutMillis: millis }))
   })
@@ -344,6 +386,11 @@ export interface Policy {
   readonly within: <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | DeadlineExceeded, R>
   /** As `within`, without a fiber: for work that waits by {@link leave} and {@link guard} alone. */
   readonly carried: <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | DeadlineExceeded, R>
+  /** `carried` for a fiber that runs at once what it is given here, and asks for its work then. */
+  readonly carriedOf: <A, E, R>(
+    fiber: Fiber.Fiber<unknown, unknown>,
+    run: (fiber: Fiber.Fiber<unknown, unknown>) => Effect.Effect<A, E, R>
+  ) => Effect.Effect<A, E | DeadlineExceeded, R>
 }
 
 /** A deadline made once, for many calls. */
@@ -353,7 +400,8 @@ export const make = (options: Options): Policy => {
   return {
     describe: { policy: "deadline", key, millis },
     within: (self) => withinMillis(self, key, millis, phase),
-    carried: (self) => withinMillis(self, key, millis, phase, true)
+    carried: (self) => Effect.withFiber((fiber) => carriedOf(fiber, () => self, key, millis, phase)),
+    carriedOf: (fiber, run) => carriedOf(fiber, run, key, millis, phase)
   }
 }
 

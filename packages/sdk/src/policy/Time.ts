@@ -1,5 +1,5 @@
 /**
- * Time as the policies see it: milliseconds of the `Clock`'s monotonic time, and one timer.
+ * Time as the policies see it: milliseconds of the `Clock`'s monotonic time, and timers.
  *
  * Instants are monotonic, so that a corrected wall clock neither ends a deadline early nor keeps a breaker open.
  */
@@ -8,6 +8,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import { live, now } from "../internal/Monotonic.ts"
+import * as Timers from "../internal/Timers.ts"
 
 export { now } from "../internal/Monotonic.ts"
 
@@ -20,23 +21,18 @@ export const nowOf = (fiber: Fiber.Fiber<unknown, unknown>): number => now(fiber
 /** Milliseconds of a duration; infinite stays infinite. */
 export const millisOf = (duration: Duration.Input): number => Duration.toMillis(Duration.fromInputUnsafe(duration))
 
-const longestTimer = 2 ** 31 - 1
 const nothing = (): void => {}
 
 /**
- * Calls back once after `millis`, by the clock of the fiber. Gives what takes the call back.
+ * Calls back once, at an instant of {@link now} by the clock of the fiber. Gives what takes the call back.
  *
- * The live clock is served by a plain timer: a fiber that sleeps costs twice as much, and every call has a deadline.
+ * The live clock is served by plain timers: a fiber that sleeps costs twice as much, and every call has a deadline.
  */
-export const after = (fiber: Fiber.Fiber<unknown, unknown>, millis: number, callback: () => void): (() => void) => {
-  if (!(millis < Infinity)) return nothing
+export const callAt = (fiber: Fiber.Fiber<unknown, unknown>, at: number, callback: () => void): (() => void) => {
+  if (!(at < Infinity)) return nothing
   const clock = fiber.getRef(Clock.Clock)
-  if (clock === live && millis <= longestTimer) {
-    // A timer that fires early would make a call end before its deadline; one tick late is the promise.
-    const timer = setTimeout(callback, Math.max(0, Math.ceil(millis)))
-    return () => clearTimeout(timer)
-  }
-  const sleeper = Effect.runForkWith(fiber.context)(clock.sleep(Duration.millis(Math.max(0, millis))))
+  if (clock === live) return Timers.callAt(at, callback)
+  const sleeper = Effect.runForkWith(fiber.context)(clock.sleep(Duration.millis(Math.max(0, at - now(clock)))))
   let wanted = true
   sleeper.addObserver((exit) => {
     if (wanted && exit._tag === "Success") callback()
@@ -46,3 +42,7 @@ export const after = (fiber: Fiber.Fiber<unknown, unknown>, millis: number, call
     sleeper.interruptUnsafe()
   }
 }
+
+/** {@link callAt}, `millis` from now. */
+export const after = (fiber: Fiber.Fiber<unknown, unknown>, millis: number, callback: () => void): (() => void) =>
+  callAt(fiber, nowOf(fiber) + millis, callback)

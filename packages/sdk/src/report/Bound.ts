@@ -13,6 +13,7 @@ import * as PgFailure from "../PgFailure.ts"
 import * as Caller from "../policy/Caller.ts"
 import * as Deadline from "../policy/Deadline.ts"
 import { AcquireTimeout, DeadlineExceeded, type LastError, OutcomeUnknown } from "../ReportError.ts"
+import type { Source } from "../ReportResult.ts"
 import type * as Route from "../topology/Route.ts"
 import type { Declared } from "./Declared.ts"
 import { fromSqlError } from "./Failure.ts"
@@ -91,6 +92,8 @@ export interface Call extends Route.Call {
   doubt: boolean
   /** Its attempts have ended: a deadline from here on is the last attempt's own. */
   told: boolean
+  /** Where its answer came from. */
+  source: Source
 }
 
 export const begin = (key: string): Call => ({
@@ -102,7 +105,8 @@ export const begin = (key: string): Call => ({
   sent: 0,
   out: false,
   doubt: false,
-  told: false
+  told: false,
+  source: "live"
 })
 
 /** A write whose answer was lost may have been applied, whatever becomes of the attempts after it. */

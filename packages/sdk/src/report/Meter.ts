@@ -12,12 +12,11 @@ import * as Telemetry from "../Telemetry.ts"
 import type { Call } from "./Bound.ts"
 
 export interface Meter {
-  /** From now, in the fiber that is about to run it, until its end. */
-  readonly measure: <A, E, R>(
+  /** From now, in the fiber of the call, until what is given here is told of its end. Nothing where nobody measures. */
+  readonly begin: (
     fiber: Fiber.Fiber<unknown, unknown>,
-    call: Sent,
-    self: Effect.Effect<A, E, R>
-  ) => Effect.Effect<A, E, R>
+    call: Sent
+  ) => ((exit: Exit.Exit<unknown, unknown>) => undefined) | undefined
   /** From now until the scope closes. */
   readonly measureScope: (call: Sent) => Effect.Effect<void, never, Scope.Scope>
 }
@@ -38,11 +37,8 @@ export const make = (report: string): Meter => {
     }
     metric.updateUnsafe(millis / 1000, context)
   }
-  /** Begins; gives what ends it. */
-  const begin = (
-    call: Sent,
-    fiber: Fiber.Fiber<unknown, unknown>
-  ): ((exit: Exit.Exit<unknown, unknown>) => undefined) => {
+  const begin: Meter["begin"] = (fiber, call) => {
+    if (!fiber.getRef(Telemetry.Enabled)) return undefined
     const clock = fiber.getRef(Clock.Clock)
     const at = monotonicMillis(clock)
     return (exit) => {
@@ -52,17 +48,16 @@ export const make = (report: string): Meter => {
     }
   }
   return {
-    measure: (fiber, call, self) =>
-      fiber.getRef(Telemetry.Enabled) ? Effect.onExitPrimitive(self, begin(call, fiber)) : self,
+    begin,
     measureScope: (call) =>
-      Effect.withFiber((fiber) =>
-        fiber.getRef(Telemetry.Enabled)
-          ? Effect.flatMap(Effect.scope, (scope) => {
-              const end = begin(call, fiber)
-              return Scope.addFinalizerExit(scope, (exit) => Effect.sync(() => end(exit)))
-            })
-          : Effect.void
-      )
+      Effect.withFiber((fiber) => {
+        const end = begin(fiber, call)
+        return end === undefined
+          ? Effect.void
+          : Effect.flatMap(Effect.scope, (scope) =>
+              Scope.addFinalizerExit(scope, (exit) => Effect.sync(() => end(exit)))
+            )
+      })
   }
 }
 

@@ -5,6 +5,7 @@ import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
+import * as SchemaAST from "effect/SchemaAST"
 import * as SchemaIssue from "effect/SchemaIssue"
 import * as SchemaParser from "effect/SchemaParser"
 import { isThere } from "../internal/there.ts"
@@ -29,10 +30,15 @@ export const make = <Params extends Schema.Top>(
 ): ((input: unknown) => Effect.Effect<Params["Encoded"], InvalidParameters, Params["EncodingServices"]>) => {
   const all = { errors: "all" } as const
   const construct = SchemaParser.makeEffect(schema)
-  const encode = SchemaParser.encodeUnknownEffect(schema)
+  // What a caller writes is what a query is given: nothing is left to encode, and it was checked once.
+  const isEncoded = SchemaAST.toEncoded(schema.ast) === SchemaAST.toType(schema.ast)
+  const encode = isEncoded
+    ? (value: unknown) => Effect.succeed(value as Params["Encoded"])
+    : SchemaParser.encodeUnknownEffect(schema)
   const refuse = (issue: SchemaIssue.Issue) => new InvalidParameters({ report, issues: problems(issue) })
   return (input) => {
     const value = construct(input as Params["~type.make.in"], { parseOptions: all })
+    if (isEncoded && isThere(value)) return Effect.succeed(value.value)
     // Schemas without services answer with an exit: then so does this.
     const encoded = isThere(value) ? encode(value.value, all) : Effect.flatMap(value, (value) => encode(value, all))
     return isThere(encoded) ? Effect.succeed(encoded.value) : Effect.mapError(encoded, refuse)

@@ -20,6 +20,7 @@ import * as FaultInjection from "../policy/FaultInjection.ts"
 import type { DeadlineExceeded } from "../ReportError.ts"
 import type { ReportResult, Source } from "../ReportResult.ts"
 import type { Node } from "../topology/Node.ts"
+import type { StatementResult } from "../pool/Session.ts"
 import {
   begin,
   binder,
@@ -41,104 +42,161 @@ import type * as Policies from "./Policies.ts"
 import * as RowCodec from "./RowCodec.ts"
 import * as Spans from "./Spans.ts"
 
-/** What a call gives inside of here. */
-interface Answer {
-  readonly rows: ReadonlyArray<any>
-  readonly source: Source
-  readonly node: string | undefined
-  readonly attempts: number
-  /** Milliseconds of the Clock. */
-  readonly at: number
-  readonly truncated: boolean
-}
+/** What a caller is given of an answer. */
+type Shape = (
+  fiber: Fiber.Fiber<unknown, unknown>,
+  rows: ReadonlyArray<any>,
+  source: Source,
+  node: string | undefined,
+  attempts: number,
+  truncated: boolean
+) => unknown
 
-export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Answer, any, any>) => {
+export const rowsAlone: Shape = (_, rows) => rows
+
+export const withInfo: Shape = (fiber, rows, source, node, attempts, truncated): ReportResult<any> => ({
+  rows,
+  source,
+  node,
+  attempts,
+  asOf: DateTime.makeUnsafe(fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()),
+  ageMillis: 0,
+  truncated
+})
+
+type Answer = Effect.Effect<any, any, any>
+
+/**
+ * Functions that are given a fiber run in it, at once: a step of a call that need not wait for its turn is no effect of its
+ * own, of which each costs as much as a policy.
+ */
+export const make = (declared: Declared): ((shape: Shape) => (input: unknown) => Answer) => {
   const { fallback, lane, maxRows, name, priority, writes } = declared
   const encode = ParamsCodec.make(name, declared.params)
   const decode = RowCodec.make(name, declared.row)
   const bind = binder(declared)
-  const { measure } = Meter.make(name)
+  const meter = Meter.make(name)
   const spans = Spans.make(declared)
   const onBehalf = onBehalfOf(priority)
   // A write has its session to itself: a lost session must not take somebody else's write with it.
   const lend = (node: Node) => (writes === undefined ? node.read : node.pool.use)
   const statementOptions = { timeout: serverTimeout(declared), maxRows, readOnly: writes === undefined }
+  const plain = fallback === undefined && priority === undefined
 
-  const call = (input: unknown): Effect.Effect<Answer, any, any> =>
-    Effect.withFiber((fiber) => {
-      const own = begin(name)
-      const asked = live(input, own)
-      const answered = fallback === undefined ? asked : Effect.catch(asked, fallen)
-      return spans.call(fiber, own, measure(fiber, own, onBehalf(answered)))
-    })
+  const ask =
+    (shape: Shape) =>
+    (input: unknown): Answer =>
+      Effect.withFiber((fiber) => {
+        const call = begin(name)
+        const end = meter.begin(fiber, call)
+        const asked =
+          plain && Spans.isUnseen(fiber) ? attended(fiber, input, call, shape) : announced(fiber, input, call, shape)
+        return end === undefined ? asked : Effect.onExitPrimitive(asked, end)
+      })
 
-  const live = (input: unknown, call: Call): Effect.Effect<Answer, any, any> =>
-    Effect.withFiber((fiber) => {
-      const params = encode(input)
-      return isThere(params)
-        ? withinDeadline(bind(fiber), params.value, call)
-        : Effect.flatMap(params, (params) => withinDeadline(bind(fiber), params, call))
-    })
+  const announced = (fiber: Fiber.Fiber<unknown, unknown>, input: unknown, call: Call, shape: Shape): Answer => {
+    const asked = Effect.withFiber((fiber) => live(fiber, input, call, shape))
+    const answered = fallback === undefined ? asked : Effect.catch(asked, fallen(call, shape))
+    return spans.call(fiber, call, onBehalf(answered))
+  }
 
-  const withinDeadline = (bound: Bound, params: unknown, call: Call): Effect.Effect<Answer, any, any> => {
+  /** A query that throws is a defect of this call, and counted as one. */
+  const attended: typeof announced = (fiber, input, call, shape) => {
+    try {
+      return live(fiber, input, call, shape)
+    } catch (defect) {
+      return Effect.die(defect)
+    }
+  }
+
+  const live = (fiber: Fiber.Fiber<unknown, unknown>, input: unknown, call: Call, shape: Shape): Answer => {
+    const params = encode(input)
+    return isThere(params)
+      ? withinDeadline(fiber, params.value, call, shape)
+      : Effect.flatMap(params, (params) => Effect.withFiber((fiber) => withinDeadline(fiber, params, call, shape)))
+  }
+
+  const withinDeadline = (fiber: Fiber.Fiber<unknown, unknown>, params: unknown, call: Call, shape: Shape): Answer => {
+    const bound = bind(fiber)
     const { carried, deadline } = bound.policies
     const statement = compile(bound, params)
-    const answered = Effect.isEffect(statement)
-      ? Effect.flatMap(statement, (statement) => admitted(bound, statement, call))
-      : admitted(bound, statement, call)
-    const told = (carried ?? deadline)(Effect.mapError(answered, (error) => tell(bound, error, call)))
+    const answered = (fiber: Fiber.Fiber<unknown, unknown>): Answer =>
+      Effect.mapError(
+        Effect.isEffect(statement)
+          ? Effect.flatMap(statement, (statement) =>
+              Effect.withFiber((fiber) => admitted(fiber, bound, statement, call, shape))
+            )
+          : admitted(fiber, bound, statement, call, shape),
+        (error) => tell(bound, error, call)
+      )
+    const told = carried === undefined ? deadline(Effect.withFiber(answered)) : carried(fiber, answered)
     return writes === undefined ? told : Effect.mapError(told, (error) => tellLate(bound, error, call))
   }
 
-  const admitted = (bound: Bound, statement: Compiled, call: Call): Effect.Effect<Answer, any, any> => {
-    const { rateLimit, retry, shed } = bound.policies
-    const once = () =>
-      writes === undefined
-        ? hedged(bound, statement, call)
-        : Effect.tapError(attempt(bound, statement, call, "live"), noteDoubt(bound, call))
-    const attempts = retry === undefined ? once() : retry.run(once)
+  const admitted = (
+    fiber: Fiber.Fiber<unknown, unknown>,
+    bound: Bound,
+    statement: Compiled,
+    call: Call,
+    shape: Shape
+  ): Answer => {
+    const { hedge, rateLimit, retry, shed } = bound.policies
+    const isHedged = writes === undefined && hedge !== undefined && bound.role.nodes.length > 1
+    const once = (fiber: Fiber.Fiber<unknown, unknown>) => {
+      if (isHedged) return hedged(bound, hedge, statement, call, shape)
+      const tried = attempt(fiber, bound, statement, call, "live", shape)
+      return writes === undefined ? tried : Effect.tapError(tried, noteDoubt(bound, call))
+    }
+    if (retry === undefined && shed === undefined && rateLimit === undefined) return once(fiber)
+    const later = Effect.withFiber(once)
+    const attempts = retry === undefined ? later : retry.run(later)
     const kept = shed === undefined ? attempts : shed.run(attempts)
     return rateLimit === undefined ? kept : rateLimit.run(kept)
   }
 
   /** `call` remembers the nodes that this call has been to: a retry and a hedge go elsewhere first. */
-  const hedged = (bound: Bound, statement: Compiled, call: Call) => {
-    const { hedge } = bound.policies
-    if (hedge === undefined || bound.role.nodes.length < 2) return attempt(bound, statement, call, "live")
-    return Deadline.guard(
+  const hedged = (
+    bound: Bound,
+    hedge: NonNullable<Policies.Policies["hedge"]>,
+    statement: Compiled,
+    call: Call,
+    shape: Shape
+  ): Effect.Effect<any, Policies.AttemptError, any> =>
+    Deadline.guard(
       hedge.run(
-        (candidate) => attempt(bound, statement, call, candidate === 0 ? "live" : "hedge"),
+        (candidate) =>
+          Effect.withFiber((fiber) =>
+            attempt(fiber, bound, statement, call, candidate === 0 ? "live" : "hedge", shape)
+          ),
         bound.role.nodes.length
       )
     )
-  }
 
   /** One attempt on one node. */
   const attempt = (
+    fiber: Fiber.Fiber<unknown, unknown>,
     bound: Bound,
     statement: Compiled,
     call: Call,
-    source: Source
-  ): Effect.Effect<Answer, Policies.AttemptError, any> =>
-    spans.attempt(bound, call, source, (phases) =>
-      bound.role.route.attempt(call, (node, until) => {
+    source: Source,
+    shape: Shape
+  ): Effect.Effect<any, Policies.AttemptError, any> =>
+    spans.attempt(fiber, bound, call, source, (phases) =>
+      bound.role.route.attemptOf(fiber, call, (node, until) => {
         const { breaker, bulkhead } = bound.policies
-        const asked = (begun: () => void) => {
-          const started = () => {
-            call.sent++
-            call.out = true
-            phases.statement()
-            begun()
-          }
-          const waits = () => phases.acquire(node.name)
-          const lease = leased(bound, node, statement, until, waits, started)
-          const read = node.stays === true ? Deadline.guard(lease) : lease
-          const answered = Effect.flatMap(read, ({ rows, truncated }) => {
+        const answered = (read: Effect.Effect<StatementResult, Policies.AttemptError>) =>
+          Effect.flatMap(read, ({ rows, truncated }) => {
             call.out = false
             phases.decode()
-            return answer(decode(rows), source, node.name, call.sent, truncated)
+            return shaped(fiber, decode(rows), call, shape, source, node.name, call.sent, truncated)
           })
-          return bulkhead === undefined ? answered : bulkhead.withPermit(answered)
+        if (breaker === undefined && bulkhead === undefined && node.stays !== true) {
+          return answered(leased(fiber, bound, node, statement, until, call, phases, nobody))
+        }
+        const asked = (begun: () => void) => {
+          const lease = Effect.withFiber((fiber) => leased(fiber, bound, node, statement, until, call, phases, begun))
+          const read = answered(node.stays === true ? Deadline.guard(lease) : lease)
+          return bulkhead === undefined ? read : bulkhead.withPermit(read)
         }
         return breaker === undefined ? asked(nobody) : breaker.protect(asked, node.name)
       })
@@ -146,69 +204,67 @@ export const make = (declared: Declared): ((input: unknown) => Effect.Effect<Ans
 
   /** The time in a queue is not the attempt's: its timeout, and what the breaker measures, begin with the lease. */
   const leased = (
+    fiber: Fiber.Fiber<unknown, unknown>,
     bound: Bound,
     node: Node,
     statement: Compiled,
     until: number | undefined,
-    waits: () => void,
+    call: Call,
+    phases: Spans.Phases,
     begun: () => void
-  ) =>
-    Effect.withFiber((fiber) => {
-      const { attemptLimit, attemptTimeout } = bound.policies
-      const late = Deadline.enterInTimeOf(fiber, "acquire")
-      if (late !== undefined) return Effect.fail(late)
-      waits()
-      return lend(node)({ lane, name, priority, deadline: sessionBy(fiber, until) }, (session) => {
-        begun()
-        const { params, sql } = statement
-        if (FaultInjection.isPlanned(fiber)) {
-          if (attemptTimeout === undefined) Deadline.beginAttemptOf(fiber)
-          const answer = FaultInjection.inject(session.query(sql, params, statementOptions), name)
-          return Deadline.guard(attemptTimeout === undefined ? answer : attemptTimeout(answer))
-        }
-        Deadline.beginAttemptOf(fiber)
-        return session.query(sql, params, statementOptions, (leave: Leave) =>
-          Deadline.leave(fiber, leave, attemptLimit)
-        )
-      })
+  ): Effect.Effect<StatementResult, Policies.AttemptError> => {
+    const { attemptLimit, attemptTimeout } = bound.policies
+    const late = Deadline.enterInTimeOf(fiber, "acquire")
+    if (late !== undefined) return Effect.fail(late)
+    phases.acquire(node.name)
+    return lend(node)({ lane, name, priority, deadline: sessionBy(fiber, until) }, (session) => {
+      call.sent++
+      call.out = true
+      phases.statement()
+      begun()
+      const { params, sql } = statement
+      if (FaultInjection.isPlanned(fiber)) {
+        if (attemptTimeout === undefined) Deadline.beginAttemptOf(fiber)
+        const answer = FaultInjection.inject(session.query(sql, params, statementOptions), name)
+        return Deadline.guard(attemptTimeout === undefined ? answer : attemptTimeout(answer))
+      }
+      Deadline.beginAttemptOf(fiber)
+      return session.query(sql, params, statementOptions, (leave: Leave) => Deadline.leave(fiber, leave, attemptLimit))
     })
-
-  const fallen = (error: any): Effect.Effect<Answer, any, any> => {
-    const handler = fallback?.[error._tag]
-    return handler === undefined
-      ? Effect.fail(error)
-      : Effect.flatMap(handler(error), (rows) => answer(Effect.succeed(rows), "fallback", undefined, 0, false))
   }
 
-  return call
+  const fallen =
+    (call: Call, shape: Shape) =>
+    (error: any): Answer => {
+      const handler = fallback?.[error._tag]
+      return handler === undefined
+        ? Effect.fail(error)
+        : Effect.flatMap(handler(error), (rows) =>
+            Effect.withFiber((fiber) =>
+              shaped(fiber, Effect.succeed(rows), call, shape, "fallback", undefined, 0, false)
+            )
+          )
+    }
+
+  return ask
 }
 
 type Leave = Parameters<typeof Deadline.leave>[1]
 
 const nobody = (): void => {}
 
-const answer = <E, R>(
+const shaped = <E, R>(
+  fiber: Fiber.Fiber<unknown, unknown>,
   rows: Effect.Effect<ReadonlyArray<any>, E, R>,
+  call: Call,
+  shape: Shape,
   source: Source,
   node: string | undefined,
   attempts: number,
   truncated: boolean
-): Effect.Effect<Answer, E | DeadlineExceeded, R> =>
-  Effect.withFiber((fiber) => {
-    const of = (rows: ReadonlyArray<any>): Answer => ({ rows, source, node, attempts, at: timeOf(fiber), truncated })
-    return isThere(rows) ? Effect.succeed(of(rows.value)) : Effect.map(Deadline.guard(rows), of)
-  })
-
-const timeOf = (fiber: Fiber.Fiber<unknown, unknown>): number => fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()
-
-export const rowsOf = ({ rows }: Answer): ReadonlyArray<any> => rows
-
-export const resultOf = ({ at, attempts, node, rows, source, truncated }: Answer): ReportResult<any> => ({
-  rows,
-  source,
-  node,
-  attempts,
-  asOf: DateTime.makeUnsafe(at),
-  ageMillis: 0,
-  truncated
-})
+): Effect.Effect<any, E | DeadlineExceeded, R> => {
+  call.source = source
+  return isThere(rows)
+    ? Effect.succeed(shape(fiber, rows.value, source, node, attempts, truncated))
+    : Effect.map(Deadline.guard(rows), (rows) => shape(fiber, rows, source, node, attempts, truncated))
+}

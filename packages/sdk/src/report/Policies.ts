@@ -48,7 +48,7 @@ type Around<Added> = <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A,
 export interface Policies {
   readonly deadline: Around<DeadlineExceeded>
   /** The deadline of a call all of whose waits leave by themselves. */
-  readonly carried: Around<DeadlineExceeded> | undefined
+  readonly carried: Deadline.Policy["carriedOf"] | undefined
   readonly rateLimit: RateLimit.RateLimit | undefined
   readonly shed: Shed.Shed | undefined
   readonly retry: Retry.Policy<AttemptError, any> | undefined
@@ -76,12 +76,12 @@ const shared = <A>(role: RoleService, options: object, kind: string, make: () =>
 /** Makes, or finds, the policies of a report in a role. */
 export const make = (declared: Declared, role: RoleService, overrides: PgFailure.Overrides): Policies => {
   const { attemptTimeout, deadline, name } = declared
-  const { carried, within } = Deadline.make({ key: name, duration: deadline, phase: "admission" })
+  const { carriedOf, within } = Deadline.make({ key: name, duration: deadline, phase: "admission" })
   const isShort = attemptTimeout < deadline
   return {
     deadline: within,
     // How a write ended has to be known even when its caller has left; a schedule in a breaker may wait for anything.
-    carried: declared.writes === undefined && declared.breaker?.openFor === undefined ? carried : undefined,
+    carried: declared.writes === undefined && declared.breaker?.openFor === undefined ? carriedOf : undefined,
     rateLimit:
       declared.rateLimit === undefined
         ? undefined

@@ -15,7 +15,7 @@ import * as Stream from "effect/Stream"
 import * as Tracer from "effect/Tracer"
 import * as PgFailure from "../PgFailure.ts"
 import { now } from "../policy/Time.ts"
-import type { ReportResult, Source } from "../ReportResult.ts"
+import type { Source } from "../ReportResult.ts"
 import * as Telemetry from "../Telemetry.ts"
 import type { Bound, Call } from "./Bound.ts"
 import type { Declared } from "./Declared.ts"
@@ -35,12 +35,13 @@ export interface Phases {
 }
 
 export interface Spans {
-  readonly call: <A extends Pick<ReportResult<any>, "source">, E, R>(
+  readonly call: <A, E, R>(
     fiber: Fiber.Fiber<unknown, unknown>,
     call: Call,
     self: Effect.Effect<A, E, R>
   ) => Effect.Effect<A, E, R>
   readonly attempt: <A, E, R>(
+    fiber: Fiber.Fiber<unknown, unknown>,
     bound: Bound,
     call: Call,
     source: Source,
@@ -63,35 +64,35 @@ export const make = ({ lane, name, writes }: Declared): Spans => {
             () => self,
             (fiber, span, exit) => {
               span.attribute(attributes.attempts, call.sent)
-              if (exit._tag === "Success") span.attribute(attributes.source, exit.value.source)
+              if (exit._tag === "Success") span.attribute(attributes.source, call.source)
               end(fiber, span, exit)
             }
           ),
-    attempt: ({ overrides, role }, call, source, self) =>
-      Effect.withFiber((fiber) => {
-        if (isUnseen(fiber)) return self(untold)
-        const known = { ...declared, [attributes.attempt]: ++call.begun, [attributes.source]: source }
-        const watch = new Watch(fiber.getRef(Clock.Clock))
-        return spanned(
-          attemptName,
-          known,
-          (span) => self((watch.span = span) && watch),
-          (_, span, exit) => {
-            watch.enter(undefined)
-            const error = exit._tag === "Failure" ? Cause.findErrorOption(exit.cause) : undefined
-            if (error === undefined || error._tag === "None" || !isSqlError(error.value)) return end(fiber, span, exit)
-            const failure = PgFailure.fromSqlError(error.value, undefined, overrides)
-            if (failure.sqlState !== undefined) span.attribute(attributes.sqlState, failure.sqlState)
-            end(fiber, span, Exit.fail(fromSqlError(name, role.name, error.value, failure, writes !== undefined)))
-          }
-        )
-      }),
+    attempt: (fiber, { overrides, role }, call, source, self) => {
+      if (isUnseen(fiber)) return self(untold)
+      const known = { ...declared, [attributes.attempt]: ++call.begun, [attributes.source]: source }
+      const watch = new Watch(fiber.getRef(Clock.Clock))
+      return spanned(
+        attemptName,
+        known,
+        (span) => self((watch.span = span) && watch),
+        (_, span, exit) => {
+          watch.enter(undefined)
+          const error = exit._tag === "Failure" ? Cause.findErrorOption(exit.cause) : undefined
+          if (error === undefined || error._tag === "None" || !isSqlError(error.value)) return end(fiber, span, exit)
+          const failure = PgFailure.fromSqlError(error.value, undefined, overrides)
+          if (failure.sqlState !== undefined) span.attribute(attributes.sqlState, failure.sqlState)
+          end(fiber, span, Exit.fail(fromSqlError(name, role.name, error.value, failure, writes !== undefined)))
+        }
+      )
+    },
     stream: (self) => Stream.withSpan(self, callName, { attributes: declared, captureStackTrace: false }) as typeof self
   }
 }
 
 /** Nobody sees the spans of Effect's own tracer, and each costs more than a policy. */
-const isUnseen = (fiber: Fiber.Fiber<unknown, unknown>): boolean => fiber.getRef(Tracer.Tracer) === Tracer.nativeTracer
+export const isUnseen = (fiber: Fiber.Fiber<unknown, unknown>): boolean =>
+  fiber.getRef(Tracer.Tracer) === Tracer.nativeTracer
 
 const untold: Phases = { acquire: () => {}, statement: () => {}, decode: () => {} }
 

@@ -138,11 +138,13 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
           Effect.onExit((exit) => (Exit.isSuccess(exit) ? Effect.void : Scope.close(own, exit)))
         )
       )
-    return spans.attempt(bound, call, "live", (phases) =>
-      bound.role.route.attempt(call, (node, until) =>
-        breaker === undefined
-          ? open(node, until, phases, nobody)
-          : breaker.protect((asked) => open(node, until, phases, asked), node.name)
+    return Effect.withFiber((fiber) =>
+      spans.attempt(fiber, bound, call, "live", (phases) =>
+        bound.role.route.attempt(call, (node, until) =>
+          breaker === undefined
+            ? open(node, until, phases, nobody)
+            : breaker.protect((asked) => open(node, until, phases, asked), node.name)
+        )
       )
     )
   }

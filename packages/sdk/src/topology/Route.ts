@@ -89,6 +89,12 @@ export interface Route {
     call: Call,
     run: (member: Member, acquireDeadline: number | undefined) => Effect.Effect<A, E, R>
   ) => Effect.Effect<A, E | DatabaseUnavailable | ReplicaTooStale, R>
+  /** `attempt` for a fiber that runs at once what it is given here. */
+  readonly attemptOf: <A, E, R>(
+    fiber: Fiber.Fiber<unknown, unknown>,
+    call: Call,
+    run: (member: Member, acquireDeadline: number | undefined) => Effect.Effect<A, E, R>
+  ) => Effect.Effect<A, E | DatabaseUnavailable | ReplicaTooStale, R>
   /** For `Health`. */
   readonly source: RoleSource
 }
@@ -232,50 +238,51 @@ export const make = (
     )
   }
 
-  const attempt: Route["attempt"] = (call, run) =>
-    Effect.withFiber((fiber) => {
-      const shared = fiber.getRef(Current)
-      const fixed = shared?.route === route ? shared.member : only
-      if (fixed !== undefined) {
-        call.tried.push(fixed.name)
-        return run(fixed, undefined)
+  const attempt: Route["attempt"] = (call, run) => Effect.withFiber((fiber) => attemptOf(fiber, call, run))
+
+  const attemptOf: Route["attemptOf"] = (fiber, call, run) => {
+    const shared = fiber.getRef(Current)
+    const fixed = shared?.route === route ? shared.member : only
+    if (fixed !== undefined) {
+      call.tried.push(fixed.name)
+      return run(fixed, undefined)
+    }
+    const clock = fiber.getRef(Clock.Clock)
+    call.token ??= fiber.getRef(ReadAfter)
+    const step = (more: number): Effect.Effect<any, any, any> => {
+      const left = call.left?.(fiber)
+      const now = monotonicMillis(clock)
+      const deadline = left === undefined || left === Infinity ? undefined : now + left
+      const found = known(wantOf(call), now)
+      return found === undefined
+        ? Effect.flatMap(next(call, deadline), (member) => go(member, more, deadline))
+        : go(found, more, deadline)
+    }
+    const go = (member: Member, more: number, deadline: number | undefined): Effect.Effect<any, any, any> => {
+      const now = monotonicMillis(clock)
+      let until = deadline
+      if (deadline !== undefined && more > 1 && !call.tried.includes(member.name)) {
+        const others = Math.min(topology.untried(wantOf(call), now), more)
+        if (others > 1) until = now + Router.budget(deadline - now, others)
       }
-      const clock = fiber.getRef(Clock.Clock)
-      call.token ??= fiber.getRef(ReadAfter)
-      const step = (more: number): Effect.Effect<any, any, any> => {
-        const left = call.left?.(fiber)
-        const now = monotonicMillis(clock)
-        const deadline = left === undefined || left === Infinity ? undefined : now + left
-        const found = known(wantOf(call), now)
-        return found === undefined
-          ? Effect.flatMap(next(call, deadline), (member) => go(member, more, deadline))
-          : go(found, more, deadline)
-      }
-      const go = (member: Member, more: number, deadline: number | undefined): Effect.Effect<any, any, any> => {
-        const now = monotonicMillis(clock)
-        let until = deadline
-        if (deadline !== undefined && more > 1 && !call.tried.includes(member.name)) {
-          const others = Math.min(topology.untried(wantOf(call), now), more)
-          if (others > 1) until = now + Router.budget(deadline - now, others)
-        }
-        call.tried.push(member.name)
-        const once = member.isWarm() ? run(member, until) : Effect.andThen(member.warm, run(member, until))
-        const noted = Effect.onExitPrimitive(once, (exit) => {
-          if (Exit.isSuccess(exit)) return undefined
-          const error = Cause.hasInterruptsOnly(exit.cause) ? undefined : Cause.squash(exit.cause)
-          if (error !== undefined && tagOf(error) !== "DeadlineExceeded") note(call, member, error, now)
-          // Whoever had to leave after a while may have been talking to a server that is frozen.
-          else if (monotonicMillis(clock) - now >= suspectMillis) member.probe?.trigger()
-          return undefined
-        })
-        return more <= 1
-          ? noted
-          : Effect.catch(noted, (error: unknown) =>
-              isNotSent(error) && isElsewhere(call, member) ? step(more - 1) : Effect.fail(error)
-            )
-      }
-      return step(topology.nodes.length)
-    })
+      call.tried.push(member.name)
+      const once = member.isWarm() ? run(member, until) : Effect.andThen(member.warm, run(member, until))
+      const noted = Effect.onExitPrimitive(once, (exit) => {
+        if (Exit.isSuccess(exit)) return undefined
+        const error = Cause.hasInterruptsOnly(exit.cause) ? undefined : Cause.squash(exit.cause)
+        if (error !== undefined && tagOf(error) !== "DeadlineExceeded") note(call, member, error, now)
+        // Whoever had to leave after a while may have been talking to a server that is frozen.
+        else if (monotonicMillis(clock) - now >= suspectMillis) member.probe?.trigger()
+        return undefined
+      })
+      return more <= 1
+        ? noted
+        : Effect.catch(noted, (error: unknown) =>
+            isNotSent(error) && isElsewhere(call, member) ? step(more - 1) : Effect.fail(error)
+          )
+    }
+    return step(topology.nodes.length)
+  }
 
   const source: RoleSource = {
     name,
@@ -291,6 +298,6 @@ export const make = (
     onChange: (listener) => topology.onChange(listener)
   }
 
-  const route: Route = { name, cluster, want, nodes, only, next, attempt, source }
+  const route: Route = { name, cluster, want, nodes, only, next, attempt, attemptOf, source }
   return route
 }
