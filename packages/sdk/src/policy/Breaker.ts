@@ -218,7 +218,8 @@ export const make = <E = unknown>(options: Options<E>): Breaker<E> => {
       entry.step === undefined
         ? Effect.map(Schedule.toStep(options.openFor), (step) => (entry.step = step))
         : Effect.succeed(entry.step)
-    return made.pipe(
+    // A schedule may wait for anything: who carries its own deadline leaves it then, with the error that opened the circuit.
+    const opening = made.pipe(
       Effect.flatMap((step) => step(clockOf(fiber).currentTimeMillisUnsafe(), openings)),
       Effect.map(([_, delay]) => Duration.toMillis(delay)),
       Pull.catchDone(() => Effect.succeed(entry.lastOpenMillis)),
@@ -227,6 +228,7 @@ export const make = <E = unknown>(options: Options<E>): Breaker<E> => {
         if (circuit.openings === openings) circuit.openUntil = at + millis
       })
     )
+    return Effect.ignore(Deadline.guard(opening))
   }
 
   const ended = (

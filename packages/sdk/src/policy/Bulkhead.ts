@@ -278,18 +278,21 @@ export const make = (options: Options): Bulkhead => {
   const withPermit = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E | Overloaded, R> =>
     Effect.withFiber((fiber) => {
       const lease = new Lease(shared, fiber)
+      const before = fiber.context
+      const granted = () => {
+        fiber.setContext(Context.add(before, Background.CurrentHolder, lease))
+        return self
+      }
       // Taken inside, given back outside: an interrupt at any point between leaks nothing.
       return Effect.onExitPrimitive(
         Effect.suspend((): Effect.Effect<A, E | Overloaded, R> => {
-          const granted = Effect.updateContext(self, (context: Context.Context<R>) =>
-            Context.add(context, Background.CurrentHolder, lease)
-          )
-          if (lease.take()) return granted
+          if (lease.take()) return granted()
           return lease.mayWait()
-            ? lease.wait(granted)
+            ? lease.wait(Effect.suspend(granted))
             : Effect.fail(lease.refusal(shared.maxQueue === 0 ? "no permit" : "queue full"))
         }),
         (exit) => {
+          fiber.setContext(before)
           lease.end(exit)
           return undefined
         }

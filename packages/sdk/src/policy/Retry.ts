@@ -30,7 +30,7 @@ import * as Deadline from "./Deadline.ts"
 import * as Jitter from "./Jitter.ts"
 import { emit } from "./PolicyEvents.ts"
 import type { RetryBudget } from "./RetryBudget.ts"
-import { clockOf, millisOf, now } from "./Time.ts"
+import { clockOf, millisOf, now, nowOf } from "./Time.ts"
 
 /** What is to be done about an error. */
 export interface Decision {
@@ -199,15 +199,13 @@ export const make = <E, R = never>(options: Options<E, R>): Policy<E, R> => {
       return failed(cause)
     }
 
-    // Schedules may wait for anything: from the first failure on, a carried deadline needs a fiber of its own.
-    const attempt = Effect.catchCause(
-      Effect.suspend(() => attemptOf(first)),
-      (cause) => Deadline.guard(again(cause)) as Effect.Effect<A, E1, R | R1>
-    )
-    if (budget === undefined) return attempt
     return Effect.withFiber((fiber) => {
-      budget.deposit(now(clockOf(fiber)))
-      return attempt
+      budget?.deposit(nowOf(fiber))
+      // Schedules may wait for anything: from the first failure on, a carried deadline needs a fiber of its own.
+      return Effect.catchCause(
+        attemptOf(first),
+        (cause) => Deadline.guard(again(cause)) as Effect.Effect<A, E1, R | R1>
+      )
     })
   }
 

@@ -80,8 +80,8 @@ export const make = (declared: Declared, role: RoleService, overrides: PgFailure
   const isShort = attemptTimeout < deadline
   return {
     deadline: within,
-    // How a write ended has to be known even when its caller has left; a schedule in a breaker may wait for anything.
-    carried: declared.writes === undefined && declared.breaker?.openFor === undefined ? carriedOf : undefined,
+    // How a write ended has to be known even when its caller has left.
+    carried: declared.writes === undefined ? carriedOf : undefined,
     rateLimit:
       declared.rateLimit === undefined
         ? undefined
