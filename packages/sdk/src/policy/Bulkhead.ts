@@ -135,7 +135,10 @@ class Lease implements Background.Holder, FairQueue.Entry {
   begin = 0
   priority = 0
   tenant = ""
-  resume: ((granted: boolean, reason: string) => void) | undefined = undefined
+  /** While it waits: how its caller goes on, and what would have taken the caller away. */
+  resume: ((refused?: Effect.Effect<never, Overloaded>) => void) | undefined = undefined
+  cancel = nothing
+  stay = nothing
 
   constructor(shared: Shared, fiber: Fiber.Fiber<unknown, unknown>) {
     this.shared = shared
@@ -159,7 +162,7 @@ class Lease implements Background.Holder, FairQueue.Entry {
 
   grant(): void {
     this.granted()
-    this.resume?.(true, "")
+    this.ended()?.()
   }
 
   /** The work has ended, or its caller has left it. */
@@ -219,41 +222,56 @@ class Lease implements Background.Holder, FairQueue.Entry {
     const last = queue.last()
     if (last === undefined || last.priority >= priority) return false
     queue.remove(last)
-    last.resume?.(false, "displaced")
+    last.refuse("displaced")
     return true
   }
 
+  // Closures that a property is given where they are made are put into the old generation by V8, and all of their call with
+  // them: a million calls an hour that only a full collection would find. Hence fields and arguments.
   wait<A, E, R>(granted: Effect.Effect<A, E, R>): Effect.Effect<A, E | Overloaded, R> {
     const { fiber, shared } = this
     return Effect.callback<A, E | Overloaded, R>((resume) => {
       const phase = fiber.getRef(Deadline.Current)?.progress.phase
-      let cancel = nothing
-      let stay = nothing
-      this.resume = (isGranted, reason) => {
-        cancel()
-        stay()
+      this.waits((refused) => {
         if (phase !== undefined) Deadline.enterOf(fiber, phase)
-        resume(isGranted ? granted : Effect.fail(this.refusal(reason)))
-      }
+        resume(refused ?? granted)
+      })
       shared.queue.add(this)
       Deadline.enterOf(fiber, "queue")
-      stay = Deadline.leave(fiber, (error) => {
-        cancel()
-        shared.queue.remove(this)
+      this.stay = Deadline.leave(fiber, (error) => {
+        this.left()
         resume(Effect.fail(error as never))
       })
       // A deadline that comes first takes the caller away by itself.
       if (shared.maxWait !== undefined && Deadline.remainingOf(fiber) > shared.maxWait) {
-        cancel = after(fiber, shared.maxWait, () => {
-          if (shared.queue.remove(this)) this.resume?.(false, "waited too long")
+        this.cancel = after(fiber, shared.maxWait, () => {
+          if (shared.queue.remove(this)) this.refuse("waited too long")
         })
       }
-      return Effect.sync(() => {
-        cancel()
-        stay()
-        shared.queue.remove(this)
-      })
+      return Effect.sync(() => this.left())
     })
+  }
+
+  waits(resume: (refused?: Effect.Effect<never, Overloaded>) => void): void {
+    this.resume = resume
+  }
+
+  /** Its wait is over, one way or another. */
+  ended(): ((refused?: Effect.Effect<never, Overloaded>) => void) | undefined {
+    const { resume } = this
+    this.resume = undefined
+    this.cancel()
+    this.stay()
+    return resume
+  }
+
+  left(): void {
+    this.ended()
+    this.shared.queue.remove(this)
+  }
+
+  refuse(reason: string): void {
+    this.ended()?.(Effect.fail(this.refusal(reason)))
   }
 }
 
