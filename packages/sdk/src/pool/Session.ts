@@ -143,7 +143,7 @@ export class Session implements Poolable {
         leave()
         resume(Effect.fail(error))
       })
-      wire.submit(operation)
+      wire.send(operation)
       return Effect.sync(() => {
         stay?.()
         leave()

@@ -157,6 +157,13 @@ export class Wire {
     this.#schedule()
   }
 
+  /** As `submit`, and written in this step where one caller has the session and nothing is on the wire. */
+  send(operation: Operation): void {
+    if (this.onAlone !== undefined || this.depth > 0 || this.dead !== undefined) return this.submit(operation)
+    this.#pending.push(operation)
+    this.#flush()
+  }
+
   /** The caller of an operation leaves. Returns in this tick, whatever the server does. */
   abandon(operation: Operation): void {
     if (operation.abandoned) return
