@@ -8,6 +8,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import { parseAddress, parseUrl, validPort, withoutUndefined } from "./internal/connectionString.ts"
+import { unknownIn } from "./internal/databaseFields.ts"
 import { type Profile, profiles, traits } from "./Profile.ts"
 import { InvalidConfiguration } from "./ReportError.ts"
 
@@ -253,7 +254,11 @@ export const resolve = (
   options: Options,
   fieldOf: (field: Field) => string = (field) => field
 ): Result.Result<Resolved, InvalidConfiguration> => {
-  const issues: Array<Issue> = []
+  if (typeof options !== "object" || options === null) {
+    const none: Issue = { name: "options", value: show(options), expected: "an object of options" }
+    return Result.fail(new InvalidConfiguration({ subject, issues: [none] }))
+  }
+  const issues: Array<Issue> = [...unknownIn(options)]
   const refuse = (field: Field, value: unknown, expected: string): void => {
     issues.push({ name: fieldOf(field), value: show(value), expected })
   }

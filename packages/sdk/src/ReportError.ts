@@ -93,14 +93,21 @@ export class InvalidConfiguration extends Schema.TaggedError<InvalidConfiguratio
   {
     subject: Schema.String,
     issues: Schema.Array(
-      Schema.Struct({ name: Schema.String, value: Schema.optionalKey(Schema.String), expected: Schema.String })
+      Schema.Struct({
+        name: Schema.String,
+        value: Schema.optionalKey(Schema.String),
+        expected: Schema.String,
+        /** What is wrong, where it is not the value: an option that there is not, options that contradict each other. */
+        problem: Schema.optionalKey(Schema.String)
+      })
     )
   },
   { httpApiStatus: 500 }
 ) {
   override get message(): string {
     const issues = this.issues.map(
-      ({ expected, name, value }) => `${name}${value === undefined ? "" : ` is ${value}`}: must be ${expected}`
+      ({ expected, name, problem, value }) =>
+        `${name}${value === undefined ? "" : ` is ${value}`}: ${problem ?? `must be ${expected}`}`
     )
     return `${this.subject}: ${issues.join("; ")}`
   }
