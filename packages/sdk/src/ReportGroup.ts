@@ -74,27 +74,9 @@ export const layer = <Id extends string, R extends Report.Any>(
     })
   ) as Layer.Layer<never, InvalidDeclarations, RoleOf<R>>
 
-/** What a declaration contradicts by itself. */
-const alone = (report: Report.Any): ReadonlyArray<Issue> => {
-  const explained = Report.explain(report)
-  const { deadlineMillis, lastAttemptBeginsMillis } = explained
-  const issues: Array<Issue> = []
-  if (lastAttemptBeginsMillis >= deadlineMillis && explained.attempts > 1) {
-    issues.push({
-      subject: `report ${report.name}`,
-      problem: `its last attempt may begin only after ${lastAttemptBeginsMillis} ms, and its deadline is ${deadlineMillis} ms`,
-      cure: "declare a shorter attemptTimeout, fewer retries, or a longer deadline"
-    })
-  }
-  if (report.declared.retry !== undefined && report.declared.writes === "once") {
-    issues.push({
-      subject: `report ${report.name}`,
-      problem: "it retries, and declares that its write must happen once",
-      cure: 'drop the retry, or make the write idempotent and declare writes: "idempotent"'
-    })
-  }
-  return issues
-}
+/** What a declaration contradicts by itself, as `explain` says it. */
+const alone = (report: Report.Any): ReadonlyArray<Issue> =>
+  Report.explain(report).contradictions.map((one) => ({ subject: `report ${report.name}`, ...one }))
 
 /** The lanes that presets and defaults name: a pool need not declare them. */
 const usual: ReadonlySet<string> = new Set(["interactive", "report", "batch"])

@@ -128,7 +128,11 @@ export interface HedgeOptions {
   readonly budget?: BudgetOptions | undefined
 }
 
-/** What a write may suffer. `idempotent`: repeating it changes nothing. `once`: it is never repeated once it may have been sent. */
+/**
+ * What a write may suffer. `idempotent`: repeating it changes nothing. `once`: it must not happen twice. A retry of a `once`
+ * repeats only what certainly was not applied (never sent, or rolled back by the server's own word); a `ReportGroup` refuses
+ * the two together, and `explain` says so.
+ */
 export type Writes = "idempotent" | "once"
 
 /** What every report can fail with. */
