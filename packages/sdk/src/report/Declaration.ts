@@ -175,7 +175,10 @@ export type Fallback<E, Row, Handled> = {
   readonly [Tag in keyof Handled]: (
     error: ErrorWithTag<E, Tag>
   ) => Effect.Effect<ReadonlyArray<Row>, never, Handled[Tag]>
-} & { readonly [Tag in Exclude<keyof Handled, TagOf<E>>]: never }
+} & { readonly [Tag in Exclude<keyof Handled, TagOf<E>>]: CannotFailWith<Tag> }
+
+/** What the compiler says of a handler for an error that cannot occur: no handler is that text. */
+type CannotFailWith<Tag> = `this report cannot fail with '${Tag & string}'`
 
 /** Exactly what is handled is gone. */
 export type AfterFallback<E, Handled> = E extends { readonly Type: { readonly _tag: keyof Handled } } ? never : E
