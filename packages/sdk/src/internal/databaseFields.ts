@@ -1,5 +1,6 @@
 /** The fields of a role's options and of what is in them, to refuse those that there are not. */
 import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
 import type { Address, LaneOptions, Options, SharedLaneOptions, TlsMaterial } from "../DatabaseOptions.ts"
 import type { InvalidConfiguration } from "../ReportError.ts"
 import { fields, unknownFields } from "./fields.ts"
@@ -74,3 +75,15 @@ export const unknownIn = (options: Options): ReadonlyArray<Issue> => [
   ...(options.hosts ?? []).flatMap((host, index) => unknownIssues(host, known.address, `hosts[${index}].`)),
   ...(Effect.isEffect(options.tls) ? [] : unknownIssues(options.tls, known.tls, "tls."))
 ]
+
+/** A secret in a bare text would be printed by whoever prints the options. It is not shown here either. */
+export const bareSecrets = ({ password, tls }: Options, name: string): ReadonlyArray<Issue> => {
+  const isBare = (value: unknown): boolean =>
+    value !== undefined && !Redacted.isRedacted(value) && !Effect.isEffect(value)
+  return [
+    ...(isBare(password) ? [{ name, expected: "Redacted.make(...) of a text, or an Effect of it" }] : []),
+    ...(!Effect.isEffect(tls) && isBare(tls?.key)
+      ? [{ name: "tls.key", expected: "Redacted.make(...) of a text in PEM" }]
+      : [])
+  ]
+}

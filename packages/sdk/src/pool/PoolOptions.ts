@@ -3,6 +3,7 @@
  */
 import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type { SqlError } from "effect/sql/SqlError"
@@ -135,8 +136,8 @@ export interface Settings {
   readonly closeHard: number
   readonly leakThreshold: number
   readonly stackEvery: number
-  /** Fields that no pool has, each with its cure. */
-  readonly unknown: ReadonlyArray<string>
+  /** Fields that no pool has, each with its cure, and durations that are none. */
+  readonly wrong: ReadonlyArray<string>
 }
 
 const known = {
@@ -189,7 +190,36 @@ const unknownIn = ({ boot, hooks, lanes, leakDetection, ...options }: PoolOption
   ].map(({ name, problem }) => `${name}: ${problem}`)
 
 const millis = (input: Duration.Input | undefined, otherwise: number): number =>
-  input === undefined ? otherwise : Duration.toMillis(Duration.fromInputUnsafe(input))
+  input === undefined ? otherwise : (millisOf(input) ?? otherwise)
+
+/** `undefined`: no duration, or one that a program cannot wait for. */
+const millisOf = (input: Duration.Input): number | undefined => {
+  const length = Option.map(Duration.fromInput(input), Duration.toMillis)
+  return Option.isSome(length) && length.value >= 0 ? length.value : undefined
+}
+
+const durations = [
+  "acquireTimeout",
+  "permanentPause",
+  "failFastAfter",
+  "connectPatience",
+  "idleTimeout",
+  "maxLifetime",
+  "validateAfterIdle",
+  "keepalive",
+  "housekeepingInterval",
+  "closeGraceful",
+  "closeHard"
+] as const
+
+const wrongDurations = (options: PoolOptions<any>): ReadonlyArray<string> => {
+  const given = durations.map((name) => [name, options[name]] as const)
+  return [...given, ["leakDetection.threshold", options.leakDetection?.threshold] as const].flatMap(([name, input]) =>
+    input === undefined || millisOf(input) !== undefined
+      ? []
+      : [`${name} is ${typeof input === "string" ? `"${input}"` : String(input)}, but must be a duration`]
+  )
+}
 
 export const settingsOf = <S extends Poolable>(options: PoolOptions<S>): Settings => ({
   acquireTimeout: millis(options.acquireTimeout, 30_000),
@@ -209,7 +239,7 @@ export const settingsOf = <S extends Poolable>(options: PoolOptions<S>): Setting
   closeHard: millis(options.closeHard, 2_000),
   leakThreshold: options.leakDetection === undefined ? Infinity : millis(options.leakDetection.threshold, Infinity),
   stackEvery: options.leakDetection?.stackEvery ?? 0,
-  unknown: unknownIn(options)
+  wrong: [...unknownIn(options), ...wrongDurations(options)]
 })
 
 /** 50 ms doubling to 750 ms: a server that is back is found within 750 ms, at fewer than three attempts a second. */
@@ -247,7 +277,7 @@ export const sizeIssues = (
 
 /** Everything that is wrong with the other settings. */
 export const settingsIssues = (settings: Settings, drainBudget: number, control: number): Array<string> => [
-  ...settings.unknown,
+  ...settings.wrong,
   ...whole("maxWaiting", settings.maxWaiting, 1),
   ...whole("connectConcurrency", settings.connectConcurrency, 1),
   ...whole("drainBudget", drainBudget, 0),

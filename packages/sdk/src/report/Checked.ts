@@ -86,7 +86,8 @@ export const check = (name: string, options: Readonly<Record<string, any>>): voi
     if (input === undefined) return
     const length = millisOf(input)
     const long = least === "above zero" ? length > 0 : length >= 0
-    if (!(long && length <= longest)) refuse(field, `must be a duration ${least}, and at most a year`)
+    if (!(long && length <= longest))
+      refuse(field, `must be a duration ${least}, and at most a year, not ${shown(input)}`)
   }
   const whole = (field: string, value: unknown, least: number, most = Number.MAX_SAFE_INTEGER): void => {
     if (value === undefined || (Number.isInteger(value) && (value as number) >= least && (value as number) <= most))
@@ -108,7 +109,7 @@ export const check = (name: string, options: Readonly<Record<string, any>>): voi
     if (value !== undefined && typeof value !== "boolean") refuse(field, `must be true or false, not ${shown(value)}`)
   }
   const schedule = (field: string, value: unknown): void => {
-    if (value !== undefined && !Schedule.isSchedule(value)) refuse(field, "must be a Schedule")
+    if (value !== undefined && !Schedule.isSchedule(value)) refuse(field, `must be a Schedule, not ${shown(value)}`)
   }
   const none = (value: object, names: ReadonlyArray<string>, path = ""): void => {
     for (const { name: field, problem } of unknownFields(value, names, path)) refuse(`${field}:`, problem)
@@ -120,7 +121,8 @@ export const check = (name: string, options: Readonly<Record<string, any>>): voi
     names: ReadonlyArray<string>
   ): Readonly<Record<string, any>> | undefined => {
     if (value === undefined) return undefined
-    if (!isOptions(value)) return refuse(field, `must be an object of options, not ${shown(value)}`)
+    const or = field === "retry" ? "a Schedule or " : ""
+    if (!isOptions(value)) return refuse(field, `must be ${or}an object of options, not ${shown(value)}`)
     none(value, names, `${field}.`)
     return value
   }
@@ -133,12 +135,12 @@ export const check = (name: string, options: Readonly<Record<string, any>>): voi
   }
 
   none(options, known.report)
-  if (options.deadline === undefined) refuse("deadline", "must be declared")
+  if (options.deadline === undefined) refuse("deadline", "must be declared, such as 8 seconds")
   duration("deadline", options.deadline)
   duration("attemptTimeout", options.attemptTimeout)
   whole("maxRows", options.maxRows, 1)
   if (options.lane !== undefined && (typeof options.lane !== "string" || options.lane === "")) {
-    refuse("lane", "must be the name of a lane")
+    refuse("lane", `must be the name of a lane, not ${shown(options.lane)}`)
   }
   if (options.priority !== undefined && !Number.isFinite(options.priority)) {
     refuse("priority", `must be a finite number, not ${shown(options.priority)}`)
@@ -153,7 +155,7 @@ export const check = (name: string, options: Readonly<Record<string, any>>): voi
     whole("retry.retries", retry.retries, 0, maxRetries)
     duration("retry.cap", retry.cap)
     if (retry.jitter !== undefined && !jitters.includes(retry.jitter)) {
-      refuse("retry.jitter", `must be one of ${jitters.join(", ")}`)
+      refuse("retry.jitter", `must be one of ${jitters.join(", ")}, not ${shown(retry.jitter)}`)
     }
     budget("retry.budget", retry.budget)
   }
@@ -188,7 +190,8 @@ export const check = (name: string, options: Readonly<Record<string, any>>): voi
     const { adaptive } = bulkhead
     const chosen = isOptions(adaptive) ? adaptive : { algorithm: adaptive }
     if (adaptive !== undefined && !algorithms.includes(chosen.algorithm)) {
-      refuse("bulkhead.adaptive", `must be one of ${algorithms.join(", ")}, or options with that algorithm`)
+      const most = `must be one of ${algorithms.join(", ")}, or options with that algorithm`
+      refuse("bulkhead.adaptive", `${most}, not ${shown(chosen.algorithm)}`)
     }
     if (adaptive !== undefined) {
       none(chosen, chosen.algorithm === "aimd" ? known.aimd : known.gradient, "bulkhead.adaptive.")
@@ -269,4 +272,6 @@ const shown = (value: unknown): string =>
     ? "an object"
     : typeof value === "function"
       ? "a function"
-      : String(value).slice(0, 40)
+      : typeof value === "string"
+        ? JSON.stringify(value.slice(0, 40))
+        : String(value).slice(0, 40)
