@@ -68,12 +68,14 @@ describe("the documentation", () => {
     }
   })
 
-  it("shows what explain prints", { timeout: 60_000 }, () => {
+  it("shows what explain prints, and a refused group", { timeout: 60_000 }, () => {
     const blocks = blocksIn("README.md")
-    const index = blocks.findIndex(({ code }) => code.includes("Report.explainText("))
-    const printed = blocks[index + 1]!
-    assert.strictEqual(printed.language, "text")
-    assert.strictEqual(run(blocks.slice(0, index + 1).filter(isTypeScript)).trimEnd(), printed.code)
+    for (const shown of ["Report.explainText(", "refused.issues"]) {
+      const index = blocks.findIndex(({ code }) => code.includes(shown))
+      const printed = blocks[index + 1]!
+      assert.strictEqual(printed.language, "text")
+      assert.strictEqual(run(blocks.slice(0, index + 1).filter(isTypeScript)).trimEnd(), printed.code)
+    }
   })
 
   it("has every variable of the environment in its table", () => {

@@ -85,26 +85,25 @@ const usual: ReadonlySet<string> = new Set(["interactive", "report", "batch"])
 const inPool = (report: Report.Any, role: RoleService): ReadonlyArray<Issue> => {
   const { bulkhead, lane } = report.declared
   const { lanes, maxConnections } = role.options
+  const subject = `report ${report.name}`
+  const issues: Array<Issue> = []
   if (!usual.has(lane) && lanes[lane] === undefined) {
-    return [
-      {
-        subject: `report ${report.name}`,
-        problem: `${role.name} has no lane ${lane}`,
-        cure: `declare it in the options of the role, or name one of ${[...new Set([...usual, ...Object.keys(lanes)])].join(", ")}`
-      }
-    ]
+    issues.push({
+      subject,
+      problem: `${role.name} has no lane ${lane}`,
+      cure: `declare it in the options of the role, or name one of ${[...new Set([...usual, ...Object.keys(lanes)])].join(", ")}`
+    })
   }
   const cap = Math.min(lanes[lane]?.cap ?? maxConnections, maxConnections)
   const permits = bulkhead === undefined ? 0 : permitsIn(bulkhead, maxConnections)
-  return permits <= cap
-    ? []
-    : [
-        {
-          subject: `report ${report.name}`,
-          problem: `its bulkhead lets ${permits} in, and lane ${lane} of ${role.name} has ${cap} sessions at most`,
-          cure: `declare at most ${cap} permits, or a larger lane or pool`
-        }
-      ]
+  if (permits > cap) {
+    issues.push({
+      subject,
+      problem: `its bulkhead lets ${permits} in, and lane ${lane} of ${role.name} has ${cap} sessions at most`,
+      cure: `declare at most ${cap} permits, or a larger lane or pool`
+    })
+  }
+  return issues
 }
 
 /** What the pools together ask of a server. A server that cannot be asked now is not a contradiction. */
