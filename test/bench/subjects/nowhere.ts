@@ -9,7 +9,11 @@ export const nowhere = (rows: ReadonlyArray<unknown>) => {
   const answer = Effect.succeed({ rows, truncated: false })
   const use = (_: unknown, f: (session: unknown) => Effect.Effect<unknown>) => f({ query: () => answer })
   const node = { name: "nowhere:0", pool: { use }, read: use }
-  const route = { attempt: (_: unknown, run: (node: unknown, until: undefined) => unknown) => run(node, undefined) }
+  const cluster = { topology: { onChange: () => () => {} } }
+  const route = {
+    cluster,
+    attempt: (_: unknown, run: (node: unknown, until: undefined) => unknown) => run(node, undefined)
+  }
   const options = { maxConnections: 20, lanes: {} }
   return { database: "nowhere", role: "main", name: "nowhere/main", options, nodes: [node], route, sql: template }
 }

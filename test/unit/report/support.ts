@@ -140,6 +140,8 @@ export const makeRole = Effect.fnUntraced(function* (script: Script, options: Ro
     options: resolved,
     nodes,
     route: {
+      // Its servers neither come nor go.
+      cluster: { topology: { onChange: () => () => {} } },
       // As the real one where all servers fit; that one has tests of its own.
       attempt: <A, E, R>(
         call: { readonly tried: Array<string> },
