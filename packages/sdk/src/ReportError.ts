@@ -172,7 +172,13 @@ export class AcquireTimeout extends Schema.TaggedError<AcquireTimeout>("@sluice/
   }
 }
 
-/** A limit that protects the database said no at once. `policy` and `key` say which one. */
+/**
+ * A limit that protects the database said no at once. `policy` and `key` say which one.
+ *
+ * `retryAfterMillis` is there where it is known: a rate limit knows its next turn, shedding its window, a bulkhead how fast its
+ * calls have ended lately. A full queue of a pool, and a bulkhead that has seen nothing end yet, do not know: come back with
+ * a backoff of your own, or not at all.
+ */
 export class Overloaded extends Schema.TaggedError<Overloaded>("@sluice/sdk/Overloaded")(
   "Overloaded",
   {
