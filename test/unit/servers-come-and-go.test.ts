@@ -2,7 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Database, Report } from "@sluice/sdk"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
+import type * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Policies from "../../packages/sdk/src/report/Policies.ts"
 
