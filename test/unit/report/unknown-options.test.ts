@@ -1,7 +1,10 @@
 /** A misspelt option that a cast or plain JavaScript hides from the compiler is refused by its name, with the right one. */
 import { assert, describe, it } from "@effect/vitest"
 import { Database, DatabaseOptions, Report } from "@sluice/sdk"
+import { FaultProxy, PgCluster } from "@sluice/sdk/testing"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
@@ -169,6 +172,25 @@ describe("a database refuses a field that it does not have", () => {
           "roles.replika: unknown role; did you mean replica?; " +
           "replica.maxlag: unknown option; did you mean maxLag?"
       )
+    })
+  )
+})
+
+describe("what a test starts refuses a field that it does not have", () => {
+  it.effect("before it is started: a mistake of the test, hence a defect", () =>
+    Effect.gen(function* () {
+      for (const [start, told] of [
+        [PgCluster.make({ replcas: 1 } as never), "PgCluster.make: replcas: unknown option; did you mean replicas?"],
+        [
+          FaultProxy.make({ target: { host: "127.0.0.1", port: 1 }, sead: 1 } as never),
+          "FaultProxy.make: sead: unknown option; did you mean seed?"
+        ]
+      ] as const) {
+        const exit = yield* Effect.exit(Effect.scoped(Effect.asVoid(start as Effect.Effect<unknown>)))
+        assert(Exit.isFailure(exit), told)
+        assert.strictEqual((Cause.squash(exit.cause) as Error).message, told)
+        assert.isTrue(Cause.hasDies(exit.cause))
+      }
     })
   )
 })

@@ -24,6 +24,12 @@ export const unknownFields = (
     .filter((name) => !known.includes(name))
     .map((name) => ({ name: `${path}${short(name)}`, problem: `unknown ${what}; ${cure(name, known)}` }))
 
+/** For whom such a field is a mistake of the program: throws. */
+export const refuseUnknown = (subject: string, given: object, known: ReadonlyArray<string>): void => {
+  const [first] = unknownFields(given, known)
+  if (first !== undefined) throw new Error(`${subject}: ${first.name}: ${first.problem}`)
+}
+
 /** The nearest of the names that there are, else all of them. */
 export const cure = (name: string, known: ReadonlyArray<string>): string => {
   const near = nearest(name, known)

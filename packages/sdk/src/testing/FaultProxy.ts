@@ -40,6 +40,7 @@
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as net from "node:net"
+import { fields, refuseUnknown } from "../internal/fields.ts"
 import { mulberry32 } from "./internal/mulberry32.ts"
 import * as Ports from "./internal/Ports.ts"
 import { type Direction, Link, type Weather } from "./internal/ProxyLink.ts"
@@ -63,6 +64,8 @@ export interface Options {
   /** For the jitter: the same seed gives the same delays. Default 1. */
   readonly seed?: number | undefined
 }
+
+const known = fields<Options>({ target: true, host: true, port: true, seed: true })
 
 export interface LatencyOptions {
   /** Added to each way that is named, in milliseconds of real time. 0 takes it away. */
@@ -258,6 +261,7 @@ class Proxy {
 /** Listens on loopback and forwards to `target`, until the scope closes. */
 export const make = (options: Options): Effect.Effect<FaultProxy, FaultProxyError, Scope.Scope> =>
   Effect.gen(function* () {
+    refuseUnknown("FaultProxy.make", options, known)
     const listening = (proxy: Proxy, operation: string, action: () => Promise<void>) =>
       Effect.tryPromise({
         try: action,
