@@ -7,7 +7,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as fs from "node:fs"
-import { parseArgs } from "node:util"
+import { argumentsOf, numberOf, refuse } from "../support/arguments.ts"
 import { describe } from "../support/machine.ts"
 import { runMain } from "../support/main.ts"
 import * as Apart from "./Apart.ts"
@@ -17,21 +17,6 @@ import { markdown, type Shown } from "./markdown.ts"
 import { show } from "./present.ts"
 import { measure, type Measured, type Row } from "./Row.ts"
 import { rows } from "./rows/index.ts"
-
-const { values: args } = parseArgs({
-  options: {
-    only: { type: "string", multiple: true },
-    json: { type: "string" },
-    markdown: { type: "string" },
-    reports: { type: "string", default: "reports" },
-    list: { type: "boolean" },
-    quick: { type: "boolean" },
-    rounds: { type: "string" },
-    millis: { type: "string", default: "250" },
-    scale: { type: "string", default: "2000000" },
-    help: { type: "boolean" }
-  }
-})
 
 const usage = `npm run bench -- [options]
   --list           the rows, and what each measures
@@ -45,21 +30,27 @@ const usage = `npm run bench -- [options]
   --quick          short rounds and small tables: to see that it runs, not how fast it is
 Exits with 1 when a subject could not be measured.`
 
-/** A whole number above zero, or the end. */
-const whole = (name: "rounds" | "millis" | "scale"): number => {
-  const value = Number(args[name])
-  if (Number.isSafeInteger(value) && value > 0) return value
-  console.error(`--${name}: must be a whole number above 0, not ${JSON.stringify(args[name])}`)
-  process.exit(1)
-}
+const args = argumentsOf(usage, {
+  only: { type: "string", multiple: true },
+  json: { type: "string" },
+  markdown: { type: "string" },
+  reports: { type: "string", default: "reports" },
+  list: { type: "boolean" },
+  quick: { type: "boolean" },
+  rounds: { type: "string" },
+  millis: { type: "string" },
+  scale: { type: "string" }
+})
+
+const whole = (name: "rounds" | "millis" | "scale") => numberOf(name, args[name], "a whole number above 0")
 
 const quick = args.quick === true
 /** What is given holds for every row; the default only for those that do not say. */
-const most = args.rounds === undefined ? undefined : whole("rounds")
+const most = whole("rounds")
 const settings = quick
   ? { rounds: 2, most: 2, millis: 50 }
-  : { rounds: most ?? 7, most, millis: whole("millis"), warmMillis: 1_500 }
-const scale = quick ? 50_000 : whole("scale")
+  : { rounds: most ?? 7, most, millis: whole("millis") ?? 250, warmMillis: 1_500 }
+const scale = quick ? 50_000 : (whole("scale") ?? 2_000_000)
 
 const chosen = rows.filter((row) => args.only === undefined || args.only.some((name) => row.name.startsWith(name)))
 
@@ -109,9 +100,6 @@ const program = Effect.gen(function* () {
   }
 })
 
-if (args.help === true) console.log(usage)
-else if (args.list === true) console.log(rows.map((row) => `${row.name.padEnd(26)}${row.about}`).join("\n"))
-else if (chosen.length === 0) {
-  console.error(`no row begins with ${args.only?.join(" or ")}; --list names them`)
-  process.exitCode = 1
-} else runMain(Effect.scoped(program))
+if (args.list === true) console.log(rows.map((row) => `${row.name.padEnd(26)}${row.about}`).join("\n"))
+else if (chosen.length === 0) refuse(`no row begins so (--list names them): ${args.only?.join(", ")}`)
+else runMain(Effect.scoped(program))

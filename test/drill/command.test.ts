@@ -70,6 +70,6 @@ describe("npm run drill", () => {
       "failure-deadlock"
     ])
       assert.include(listed.output, name)
-    assert.strictEqual(unknown.code, 1)
+    assert.strictEqual(unknown.code, 2)
   })
 })

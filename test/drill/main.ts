@@ -8,7 +8,7 @@
 import { PgCluster } from "@sluice/sdk/testing"
 import * as Effect from "effect/Effect"
 import * as fs from "node:fs"
-import { parseArgs } from "node:util"
+import { argumentsOf, numberOf, refuse } from "../support/arguments.ts"
 import { describe, table } from "../support/machine.ts"
 import { runMain } from "../support/main.ts"
 import { bounds } from "./bounds.ts"
@@ -24,18 +24,6 @@ import { generator } from "./seeded.ts"
 import { subjects } from "./subjects.ts"
 import { type Panel, timeline } from "./timeline.ts"
 
-const { values: args } = parseArgs({
-  options: {
-    only: { type: "string", multiple: true },
-    subject: { type: "string", multiple: true },
-    json: { type: "string" },
-    list: { type: "boolean" },
-    seed: { type: "string" },
-    reports: { type: "string", default: "reports" },
-    help: { type: "boolean" }
-  }
-})
-
 const usage = `npm run drill -- [options]
   --list           the faults, and what is done
   --only NAME      faults whose name begins so; may be given more than once
@@ -44,6 +32,15 @@ const usage = `npm run drill -- [options]
   --seed N         repeats the load of a run
   --reports DIR    where drill.md, drill-readme.md (the block in README) and a picture per fault go, default reports
 Exits with 1 when Sluice is not zero in: ${zeros.join(", ")}.`
+
+const args = argumentsOf(usage, {
+  only: { type: "string", multiple: true },
+  subject: { type: "string", multiple: true },
+  json: { type: "string" },
+  list: { type: "boolean" },
+  seed: { type: "string" },
+  reports: { type: "string", default: "reports" }
+})
 
 const isChosen = ({ name }: { readonly name: string }) =>
   args.only === undefined || args.only.some((only) => name.startsWith(only))
@@ -58,7 +55,7 @@ const chosenFailures = isSluice ? failures.filter(isChosen) : []
 const isOverload = isChosen(overload)
 const chosenRows =
   chosen.length + chosenClusters.length + chosenBounds.length + chosenFailures.length + Number(isOverload)
-const seed = args.seed === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(args.seed)
+const seed = numberOf("seed", args.seed, "a whole number") ?? Math.floor(Math.random() * 2 ** 31)
 
 const program = Effect.gen(function* () {
   const cluster = yield* PgCluster.make({ auth: "scram-sha-256", settings: { max_connections: 100 } })
@@ -164,9 +161,7 @@ const program = Effect.gen(function* () {
   if (broken.length > 0) process.exitCode = 1
 })
 
-if (args.help === true) console.log(usage)
-else if (args.list === true) console.log(all.map(({ about, name }) => `${name.padEnd(31)}${about}`).join("\n"))
-else if (chosenRows === 0 || drilled.length === 0) {
-  console.error("no such fault or subject; --list names the faults")
-  process.exitCode = 1
-} else runMain(Effect.scoped(program))
+if (args.list === true) console.log(all.map(({ about, name }) => `${name.padEnd(31)}${about}`).join("\n"))
+else if (drilled.length === 0) refuse(`no such subject: ${args.subject?.join(", ")}`)
+else if (chosenRows === 0) refuse(`no such fault (--list names them): ${args.only?.join(", ")}`)
+else runMain(Effect.scoped(program))

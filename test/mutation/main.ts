@@ -10,7 +10,7 @@
  */
 import * as fs from "node:fs"
 import * as path from "node:path"
-import { parseArgs } from "node:util"
+import { argumentsOf, refuse } from "../support/arguments.ts"
 import { table } from "../support/machine.ts"
 import { explained } from "./explained.ts"
 import { type Group, groups } from "./modules.ts"
@@ -24,13 +24,18 @@ interface Verdict extends Mutant {
   readonly tests: number
 }
 
-const { values: args } = parseArgs({
-  options: {
-    only: { type: "string", multiple: true },
-    survivors: { type: "boolean" },
-    list: { type: "boolean" },
-    json: { type: "string" }
-  }
+const usage = `npm run mutate -- [options]
+  --list       the groups and their files
+  --only NAME  a group (failure, policy, pool, router) or a file (Breaker); may be given more than once
+  --survivors  only those that survived the last time
+  --json FILE  every mutant and what became of it
+Exits with 1 when a mutant survives that is not explained.`
+
+const args = argumentsOf(usage, {
+  only: { type: "string", multiple: true },
+  survivors: { type: "boolean" },
+  list: { type: "boolean" },
+  json: { type: "string" }
 })
 
 const results = path.join(Sandbox.root, "reports/mutation")
@@ -187,6 +192,9 @@ const summary = (name: string, verdicts: ReadonlyArray<Verdict>): ReadonlyArray<
   ]
 }
 
+if (groups().every((group) => wanted(group).length === 0)) {
+  refuse(`no such group or file (--list names them): ${args.only?.join(", ")}`)
+}
 const all: Array<Verdict> = []
 const rows: Array<ReadonlyArray<string>> = [["module", "mutants", "killed", "hung", "explained", "survived", "score"]]
 for (const group of groups()) {

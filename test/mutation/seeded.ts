@@ -6,12 +6,20 @@
  */
 import * as fs from "node:fs"
 import * as path from "node:path"
-import { parseArgs } from "node:util"
+import { argumentsOf, refuse } from "../support/arguments.ts"
 import { bugs, tests } from "./bugs.ts"
 import { type Ask, type Outcome, Worker } from "./Runner.ts"
 import * as Sandbox from "./Sandbox.ts"
 
-const { values: args } = parseArgs({ options: { only: { type: "string" } } })
+const parts = [...new Set(bugs.map(({ part }) => part))].join(", ")
+
+const usage = `npm run mutate:seeded -- [options]
+  --only PART  only the bugs of one part: ${parts}
+Exits with 1 when a bug is not caught.`
+
+const args = argumentsOf(usage, { only: { type: "string" } })
+const wanted = bugs.filter(({ part }) => args.only === undefined || args.only === part)
+if (wanted.length === 0) refuse(`no such part (there are ${parts}): ${args.only}`)
 
 /** The random tests of a part: their places and names, asked of a process that has loaded them. */
 const run = async (folder: string, part: keyof typeof tests): Promise<string | undefined> => {
@@ -48,7 +56,6 @@ const sandbox = Sandbox.make({ realVitest: false })
 const rows: Array<ReadonlyArray<string>> = [["part", "bug", "caught by"]]
 let missed = 0
 try {
-  const wanted = bugs.filter(({ part }) => args.only === undefined || args.only === part)
   for (const part of new Set(wanted.map((one) => one.by ?? one.part))) {
     const broken = await run(sandbox.folder, part)
     if (broken !== undefined) throw new Error(`without any bug: ${part}: ${broken}`)

@@ -6,21 +6,11 @@
  */
 import * as Effect from "effect/Effect"
 import * as fs from "node:fs"
-import { parseArgs } from "node:util"
 import { PgBinaries } from "@sluice/sdk/testing"
+import { argumentsOf, numberOf } from "../support/arguments.ts"
 import { describe } from "../support/machine.ts"
 import { runMain } from "../support/main.ts"
 import { broken, heapGrowth, soak } from "./soak.ts"
-
-const { values: args } = parseArgs({
-  options: {
-    minutes: { type: "string", default: "2" },
-    seed: { type: "string" },
-    workers: { type: "string", default: "24" },
-    json: { type: "string" },
-    help: { type: "boolean" }
-  }
-})
 
 const mebibytes = (bytes: number) => `${(bytes / 2 ** 20).toFixed(1)} MiB`
 
@@ -31,9 +21,16 @@ const usage = `npm run soak -- [options]
   --json FILE   the result
 Exits with 1 when something is lost, doubled, wrong, late or leaked, or when the heap grew by more than ${mebibytes(heapGrowth)}.`
 
-const minutes = Number(args.minutes)
-const workers = Number(args.workers)
-const seed = args.seed === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(args.seed)
+const args = argumentsOf(usage, {
+  minutes: { type: "string" },
+  seed: { type: "string" },
+  workers: { type: "string" },
+  json: { type: "string" }
+})
+
+const minutes = numberOf("minutes", args.minutes, "a number above 0") ?? 2
+const workers = numberOf("workers", args.workers, "a whole number above 0") ?? 24
+const seed = numberOf("seed", args.seed, "a whole number") ?? Math.floor(Math.random() * 2 ** 31)
 
 const program = Effect.gen(function* () {
   const { version } = yield* PgBinaries.find()
@@ -63,8 +60,4 @@ const program = Effect.gen(function* () {
   if (found.length > 0) process.exitCode = 1
 })
 
-if (args.help === true) console.log(usage)
-else if (!(minutes > 0) || !Number.isInteger(workers) || workers < 1 || !Number.isInteger(seed)) {
-  console.error("--minutes is a number above zero; --seed and --workers are whole numbers")
-  process.exitCode = 1
-} else runMain(program)
+runMain(program)

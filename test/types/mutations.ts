@@ -130,8 +130,14 @@ export const mutations: ReadonlyArray<Mutation> = [
   {
     rule: "a tag that cannot occur does not compile",
     file: "report/Declaration.ts",
-    from: "} & { readonly [Tag in Exclude<keyof Handled, TagOf<E>>]: never }",
+    from: "} & { readonly [Tag in Exclude<keyof Handled, TagOf<E>>]: CannotFailWith<Tag> }",
     to: "}"
+  },
+  {
+    rule: "the compiler says why a tag cannot occur",
+    file: "report/Declaration.ts",
+    from: "]: CannotFailWith<Tag> }",
+    to: "]: never }"
   },
   {
     rule: "the services of a fallback are required",

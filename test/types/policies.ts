@@ -89,6 +89,11 @@ Report.make("impossible", {
   fallback: { CircuitOpen: () => Effect.succeed([]) }
 })
 
+// rule: and the compiler says why, in words
+declare const told: (() => Effect.Effect<ReadonlyArray<{ readonly id: number }>>) &
+  "this report cannot fail with 'CircuitOpen'"
+Report.make("told", { ...base, fallback: { CircuitOpen: told } })
+
 // rule: a fallback gives rows of the report, and cannot fail
 Report.make("otherRows", {
   ...base,

@@ -61,6 +61,16 @@ describe("types of a report", () => {
     )
   })
 
+  it("say in words that a fallback is for an error that cannot occur", () => {
+    const errors = compile((source) => {
+      const path = join(source, "../policies.ts")
+      const text = readFileSync(path, "utf8")
+      writeFileSync(path, text.replace("// @ts-expect-error without a breaker no circuit opens", ""))
+    })
+    assert.lengthOf(errors, 1)
+    assert.include(errors[0], "this report cannot fail with 'CircuitOpen'")
+  })
+
   for (const { file, from, rule, to } of mutations) {
     it(`catch a mutant: ${rule}`, () => {
       const errors = compile((source) => {

@@ -45,12 +45,37 @@ describe("the documentation", () => {
     assert.deepStrictEqual(bare, [])
   })
 
-  it("shows what explain prints", { timeout: 60_000 }, () => {
+  it("shows everything that can be done to a server and to a network, in code that compiles", () => {
+    for (const [file, name] of [
+      ["PgServer.ts", "PgServer"],
+      ["FaultProxy.ts", "FaultProxy"]
+    ] as const) {
+      const text = fs.readFileSync(path.join(root, "packages/sdk/src/testing", file), "utf8")
+      const [, body] = new RegExp(`^export interface ${name} \\{\n([^]*?)^\\}`, "m").exec(text)!
+      // What is an Effect is used without parentheses, which nobody guesses.
+      const done = [...body!.matchAll(/^  readonly (\w+): (?:\(|Effect)/gm)].map(([, member]) => member!)
+      assert.isAbove(done.length, 8, file)
+      const code = ["README.md", ...["PgCluster.ts", file].map((one) => `packages/sdk/src/testing/${one}`)]
+        .flatMap(blocksIn)
+        .filter(isTypeScript)
+        .map((block) => block.code)
+        .join("\n")
+      assert.deepStrictEqual(
+        done.filter((member) => !new RegExp(`\\.${member}\\b`).test(code)),
+        [],
+        file
+      )
+    }
+  })
+
+  it("shows what explain prints, and a refused group", { timeout: 60_000 }, () => {
     const blocks = blocksIn("README.md")
-    const index = blocks.findIndex(({ code }) => code.includes("Report.explainText("))
-    const printed = blocks[index + 1]!
-    assert.strictEqual(printed.language, "text")
-    assert.strictEqual(run(blocks.slice(0, index + 1).filter(isTypeScript)).trimEnd(), printed.code)
+    for (const shown of ["Report.explainText(", "refused.issues"]) {
+      const index = blocks.findIndex(({ code }) => code.includes(shown))
+      const printed = blocks[index + 1]!
+      assert.strictEqual(printed.language, "text")
+      assert.strictEqual(run(blocks.slice(0, index + 1).filter(isTypeScript)).trimEnd(), printed.code)
+    }
   })
 
   it("has every variable of the environment in its table", () => {

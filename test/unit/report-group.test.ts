@@ -138,6 +138,24 @@ describe("a group refuses at layer build", () => {
     })
   )
 
+  it.live("what explain says of a report alone, in the same words", () =>
+    Effect.gen(function* () {
+      const twice = Report.make("twice", { ...base, retry: {}, writes: "once" })
+      const told = Report.explain(twice).contradictions
+      assert.deepStrictEqual(
+        told.map(({ problem }) => problem.slice(0, 24)),
+        ["its last attempt may beg", "it retries, and declares"]
+      )
+      const error = yield* Effect.flip(build(ReportGroup.make("fleet").add(twice)))
+      assert.deepStrictEqual(
+        error._tag === "InvalidDeclarations" ? error.issues : [],
+        told.map((one) => ({ subject: "report twice", ...one }))
+      )
+      for (const { cure, problem } of told) assert.include(Report.explainText(twice), `${problem}; ${cure}`)
+      assert.notInclude(Report.explainText(Report.make("reads", { ...base })), "refuses")
+    })
+  )
+
   it.live("a lane that the pool does not have, and says which it has", () =>
     Effect.gen(function* () {
       const report = Report.make("misspelt", { ...base, lane: "intractive" })

@@ -21,17 +21,22 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import type * as SqlClient from "effect/sql/SqlClient"
 import * as DatabaseConfig from "./DatabaseConfig.ts"
 import { type Options, type Resolved, resolve } from "./DatabaseOptions.ts"
 import * as SqlClients from "./pool/SqlClients.ts"
+import { optionFields, unknownIssues } from "./internal/databaseFields.ts"
+import { fields } from "./internal/fields.ts"
+import { together } from "./internal/together.ts"
 import type { DatabaseUnavailable, InvalidConfiguration } from "./ReportError.ts"
 import * as PgFailure from "./PgFailure.ts"
 import { traits } from "./Profile.ts"
 import * as Cluster from "./topology/Cluster.ts"
 import * as Health from "./topology/Health.ts"
 import type * as Node from "./topology/Node.ts"
+import { defaultThresholds } from "./topology/NodeState.ts"
 import * as Route from "./topology/Route.ts"
 import type * as Router from "./topology/Router.ts"
 
@@ -81,6 +86,31 @@ export interface ServersOptions<Names extends string> extends Omit<Options, "hos
 
 /** What each role says for itself, where the servers are common to all. */
 type RoleOnly = "target" | "maxLag" | "fallback" | "zone"
+
+const roleFields = fields<Pick<Options, RoleOnly>>({ target: true, maxLag: true, fallback: true, zone: true })
+/** Those of a role's options that all servers have in common, and what else there is. */
+const commonFields = [
+  ...optionFields.filter((name) => !["host", "port", "hosts", ...roleFields].includes(name)),
+  "servers",
+  "roles",
+  "watch"
+]
+const watchFields = fields<Cluster.WatchOptions>({
+  timeout: true,
+  schedule: true,
+  scheduleUnwell: true,
+  thresholds: true,
+  lookup: true,
+  always: true
+})
+/** Options that there are, but not there; what there is nowhere, `resolve` tells. */
+const misplaced = (given: object | undefined, allowed: ReadonlyArray<string>, path = "") =>
+  unknownIssues(
+    Object.fromEntries(Object.entries(given ?? {}).filter(([name]) => optionFields.includes(name))),
+    allowed,
+    path
+  )
+const thresholdFields = Object.keys(defaultThresholds)
 
 type RolesOf<Database extends string, Names extends string> = Names extends string ? Role<Database, Names> : never
 
@@ -156,15 +186,26 @@ export const Service =
         role(name),
         Effect.flatMap(resolved, (complete) => makeRole(id, name, complete))
       )
+    const resolvedRole = (name: Name, roleOptions: RoleOptions) =>
+      Effect.suspend(() => Effect.fromResult(resolve(`${id}/${name}`, roleOptions)))
     const layerRole = <N extends Name>(name: N, roleOptions: RoleOptions) =>
-      layerResolved(
-        name,
-        Effect.suspend(() => Effect.fromResult(resolve(`${id}/${name}`, roleOptions)))
+      layerResolved(name, resolvedRole(name, roleOptions))
+    const names = options.roles as ReadonlyArray<Name>
+    /** The layers of all roles, or everything that is wrong with any of them. */
+    const merge = (
+      given: object,
+      resolvedOf: (name: Name) => Effect.Effect<Resolved, InvalidConfiguration>
+    ): Layer.Layer<Role<Id, Name>, DatabaseError> =>
+      Layer.unwrap(
+        Effect.gen(function* () {
+          const each = yield* Effect.forEach(names, (name) =>
+            Effect.map(Effect.result(resolvedOf(name)), (resolved) => [name, resolved] as const)
+          )
+          const all = yield* Effect.fromResult(together(id, unknownIssues(given, names, "", "role"), each))
+          const [first, ...others] = all.map(([name, resolved]) => layerResolved(name, Effect.succeed(resolved)))
+          return Layer.mergeAll(first!, ...others)
+        })
       )
-    const merge = (of: (name: Name) => Layer.Layer<Role<Id, Name>, DatabaseError>) => {
-      const [first, ...others] = options.roles.map((name) => of(name as Name))
-      return Layer.mergeAll(first!, ...others)
-    }
     const servers = Context.Service<Servers<Id>, Cluster.Cluster>(`@sluice/sdk/Database/${id}`)
     class DatabaseService {
       static readonly id = id
@@ -172,16 +213,28 @@ export const Service =
       static readonly layerServers = ({ roles, servers: hosts, watch, ...common }: ServersOptions<Name>) =>
         Layer.effectContext(
           Effect.gen(function* () {
-            const shared = yield* Effect.fromResult(resolve(id, { ...common, hosts }))
+            const whole = resolve(id, { ...common, hosts })
+            const wrong = [
+              ...misplaced(common, commonFields),
+              ...(Result.isFailure(whole) ? whole.failure.issues : []),
+              ...unknownIssues(watch, watchFields, "watch."),
+              ...unknownIssues(watch?.thresholds, thresholdFields, "watch.thresholds."),
+              ...unknownIssues(roles, names, "roles.", "role"),
+              ...names.flatMap((name) => misplaced(roles?.[name], roleFields, `${name}.`))
+            ]
+            const own = names.map((name) => {
+              return [name, resolve(`${id}/${name}`, { ...common, hosts, ...roles?.[name] })] as const
+            })
+            const all = yield* Effect.fromResult(together(id, wrong, own))
+            const shared = yield* Effect.fromResult(whole)
             const health = yield* Effect.serviceOption(Health.Health)
             const cluster = yield* Cluster.make(id, shared, {
               ...watch,
               always: watch?.always ?? Option.isSome(health)
             })
             let context: Context.Context<never> = Context.make(servers, cluster) as never
-            for (const name of options.roles as ReadonlyArray<Name>) {
-              const own = yield* Effect.fromResult(resolve(`${id}/${name}`, { ...common, hosts, ...roles?.[name] }))
-              context = Context.add(context, role(name), yield* makeRole(id, name, own, cluster)) as never
+            for (const [name, resolved] of all) {
+              context = Context.add(context, role(name), yield* makeRole(id, name, resolved, cluster)) as never
             }
             return context
           })
@@ -190,13 +243,13 @@ export const Service =
       static readonly role = role
       static readonly layerRole = layerRole
       static readonly layer = (all: { readonly [N in Name]: RoleOptions }) =>
-        merge((name) => layerRole(name, all[name]))
+        merge(all, (name) => resolvedRole(name, all[name]))
       static readonly layerConfig = (
         all: { readonly [N in Name]?: (DatabaseConfig.Source & RoleOptions) | undefined } = {}
       ) =>
-        merge((name) => {
+        merge(all, (name) => {
           const { dotEnv, prefix, ...overrides } = all[name] ?? {}
-          return layerResolved(name, DatabaseConfig.load(`${id}/${name}`, { dotEnv, prefix }, overrides))
+          return DatabaseConfig.load(`${id}/${name}`, { dotEnv, prefix }, overrides)
         })
       static readonly shutdown = Effect.forEach(
         options.roles as ReadonlyArray<Name>,

@@ -15,6 +15,7 @@ import {
   type Field,
   type Options,
   type Pooler,
+  rangeOf,
   type Resolved,
   resolve,
   type SslMode,
@@ -50,11 +51,11 @@ export const load = (
     }
 
     const issues: Array<InvalidConfiguration["issues"][number]> = []
-    const whole = (field: Field): number | undefined => {
+    const whole = (field: Parameters<typeof rangeOf>[0]): number | undefined => {
       const text = given[field]
       if (text === undefined) return undefined
-      if (/^\d{1,9}$/.test(text.trim())) return Number(text)
-      issues.push({ name: `${prefix}${variables[field]}`, value: `"${text}"`, expected: "a whole number" })
+      if (/^-?\d{1,9}$/.test(text.trim())) return Number(text)
+      issues.push({ name: `${prefix}${variables[field]}`, value: `"${text}"`, expected: rangeOf(field) })
       return undefined
     }
     const duration = (field: Field): Duration.Duration | undefined => {

@@ -8,6 +8,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import { parseAddress, parseUrl, validPort, withoutUndefined } from "./internal/connectionString.ts"
+import { bareSecrets, unknownIn } from "./internal/databaseFields.ts"
 import { type Profile, profiles, traits } from "./Profile.ts"
 import { InvalidConfiguration } from "./ReportError.ts"
 
@@ -242,6 +243,18 @@ export type Field = keyof typeof variables
 
 type Issue = InvalidConfiguration["issues"][number]
 
+/** The range of each whole number. */
+const wholes = {
+  port: [1, 65_535],
+  minConnections: [0, 10_000],
+  maxConnections: [1, 10_000],
+  maxWaiting: [0, 1_000_000]
+} as const
+
+/** What such an option must be. */
+export const rangeOf = (field: keyof typeof wholes): string =>
+  `a whole number from ${wholes[field][0]} to ${wholes[field][1]}`
+
 /** Node's timers and PostgreSQL's settings are 32-bit milliseconds. */
 const longest = 2_147_483_647
 
@@ -253,12 +266,19 @@ export const resolve = (
   options: Options,
   fieldOf: (field: Field) => string = (field) => field
 ): Result.Result<Resolved, InvalidConfiguration> => {
-  const issues: Array<Issue> = []
+  if (typeof options !== "object" || options === null) {
+    const none: Issue = { name: "options", value: show(options), expected: "an object of options" }
+    return Result.fail(new InvalidConfiguration({ subject, issues: [none] }))
+  }
+  const issues: Array<Issue> = [...unknownIn(options)]
   const refuse = (field: Field, value: unknown, expected: string): void => {
     issues.push({ name: fieldOf(field), value: show(value), expected })
   }
 
-  const fromUrl = options.url === undefined ? {} : parseUrl(Redacted.value(options.url))
+  const redacted = options.url === undefined || Redacted.isRedacted(options.url)
+  const fromUrl = options.url === undefined || !redacted ? {} : parseUrl(Redacted.value(options.url))
+  if (!redacted) issues.push({ name: fieldOf("url"), expected: "Redacted.make(...) of a text" })
+  issues.push(...bareSecrets(options, fieldOf("password")))
   if (fromUrl === undefined) {
     // The value holds a password: it is not shown.
     issues.push({
@@ -273,15 +293,10 @@ export const resolve = (
   const kind = traits[known ? profile : defaults.profile]
   const given: Options = { ...kind.defaults, ...asked }
 
-  const whole = (
-    field: "port" | "minConnections" | "maxConnections" | "maxWaiting",
-    least: number,
-    most: number
-  ): number => {
+  const whole = (field: keyof typeof wholes): number => {
     const value = given[field] ?? defaults[field]
-    if (!Number.isInteger(value) || value < least || value > most) {
-      refuse(field, value, `a whole number from ${least} to ${most}`)
-    }
+    const [least, most] = wholes[field]
+    if (!Number.isInteger(value) || value < least || value > most) refuse(field, value, rangeOf(field))
     return value
   }
   const lengthOf = (name: string, value: Duration.Input, least: 0 | 1, expected: string): number => {
@@ -309,16 +324,16 @@ export const resolve = (
   }
 
   const user = text("user")
-  const maxConnections = whole("maxConnections", 1, 10_000)
+  const maxConnections = whole("maxConnections")
   // A maximum below the default minimum means it: a pool of one is one.
   const minConnections =
     given.minConnections === undefined && Number.isInteger(maxConnections)
       ? Math.min(defaults.minConnections, maxConnections)
-      : whole("minConnections", 0, 10_000)
-  const port = whole("port", 1, 65_535)
+      : whole("minConnections")
+  const port = whole("port")
   const hosts = (given.hosts ?? text("host").split(",")).map((address) => {
     const parsed = typeof address === "string" ? parseAddress(address) : address
-    if (parsed === undefined || (parsed.port !== undefined && !validPort(parsed.port)))
+    if (typeof parsed?.host !== "string" || (parsed.port !== undefined && !validPort(parsed.port)))
       refuse("host", address, "addresses such as 10.0.0.1:5432")
     return { host: parsed?.host ?? "", port: parsed?.port ?? port, zone: parsed?.zone, address: parsed?.address }
   })
@@ -366,7 +381,7 @@ export const resolve = (
     maxConnections,
     connectionTimeout: millis("connectionTimeout"),
     connectTimeout: millis("connectTimeout"),
-    maxWaiting: whole("maxWaiting", 0, 1_000_000),
+    maxWaiting: whole("maxWaiting"),
     idleTimeout: millis("idleTimeout"),
     maxLifetime: millis("maxLifetime"),
     statementTimeout: millis("statementTimeout"),
@@ -384,4 +399,8 @@ export const resolve = (
   return issues.length === 0 ? Result.succeed(resolved) : Result.fail(new InvalidConfiguration({ subject, issues }))
 }
 
-const show = (value: unknown): string => (typeof value === "string" ? `"${value}"` : String(value))
+const show = (value: unknown): string => {
+  if (typeof value === "string") return `"${value}"`
+  const { host, port } = Object(value) as Partial<Address>
+  return typeof host === "string" ? `${host}:${port}` : String(value)
+}

@@ -93,14 +93,21 @@ export class InvalidConfiguration extends Schema.TaggedError<InvalidConfiguratio
   {
     subject: Schema.String,
     issues: Schema.Array(
-      Schema.Struct({ name: Schema.String, value: Schema.optionalKey(Schema.String), expected: Schema.String })
+      Schema.Struct({
+        name: Schema.String,
+        value: Schema.optionalKey(Schema.String),
+        expected: Schema.String,
+        /** What is wrong, where it is not the value: an option that there is not, options that contradict each other. */
+        problem: Schema.optionalKey(Schema.String)
+      })
     )
   },
   { httpApiStatus: 500 }
 ) {
   override get message(): string {
     const issues = this.issues.map(
-      ({ expected, name, value }) => `${name}${value === undefined ? "" : ` is ${value}`}: must be ${expected}`
+      ({ expected, name, problem, value }) =>
+        `${name}${value === undefined ? "" : ` is ${value}`}: ${problem ?? `must be ${expected}`}`
     )
     return `${this.subject}: ${issues.join("; ")}`
   }
@@ -165,7 +172,13 @@ export class AcquireTimeout extends Schema.TaggedError<AcquireTimeout>("@sluice/
   }
 }
 
-/** A limit that protects the database said no at once. `policy` and `key` say which one. */
+/**
+ * A limit that protects the database said no at once. `policy` and `key` say which one.
+ *
+ * `retryAfterMillis` is there where it is known: a rate limit knows its next turn, shedding its window, a bulkhead how fast its
+ * calls have ended lately. A full queue of a pool, and a bulkhead that has seen nothing end yet, do not know: come back with
+ * a backoff of your own, or not at all.
+ */
 export class Overloaded extends Schema.TaggedError<Overloaded>("@sluice/sdk/Overloaded")(
   "Overloaded",
   {

@@ -74,27 +74,9 @@ export const layer = <Id extends string, R extends Report.Any>(
     })
   ) as Layer.Layer<never, InvalidDeclarations, RoleOf<R>>
 
-/** What a declaration contradicts by itself. */
-const alone = (report: Report.Any): ReadonlyArray<Issue> => {
-  const explained = Report.explain(report)
-  const { deadlineMillis, lastAttemptBeginsMillis } = explained
-  const issues: Array<Issue> = []
-  if (lastAttemptBeginsMillis >= deadlineMillis && explained.attempts > 1) {
-    issues.push({
-      subject: `report ${report.name}`,
-      problem: `its last attempt may begin only after ${lastAttemptBeginsMillis} ms, and its deadline is ${deadlineMillis} ms`,
-      cure: "declare a shorter attemptTimeout, fewer retries, or a longer deadline"
-    })
-  }
-  if (report.declared.retry !== undefined && report.declared.writes === "once") {
-    issues.push({
-      subject: `report ${report.name}`,
-      problem: "it retries, and declares that its write must happen once",
-      cure: 'drop the retry, or make the write idempotent and declare writes: "idempotent"'
-    })
-  }
-  return issues
-}
+/** What a declaration contradicts by itself, as `explain` says it. */
+const alone = (report: Report.Any): ReadonlyArray<Issue> =>
+  Report.explain(report).contradictions.map((one) => ({ subject: `report ${report.name}`, ...one }))
 
 /** The lanes that presets and defaults name: a pool need not declare them. */
 const usual: ReadonlySet<string> = new Set(["interactive", "report", "batch"])
@@ -103,26 +85,25 @@ const usual: ReadonlySet<string> = new Set(["interactive", "report", "batch"])
 const inPool = (report: Report.Any, role: RoleService): ReadonlyArray<Issue> => {
   const { bulkhead, lane } = report.declared
   const { lanes, maxConnections } = role.options
+  const subject = `report ${report.name}`
+  const issues: Array<Issue> = []
   if (!usual.has(lane) && lanes[lane] === undefined) {
-    return [
-      {
-        subject: `report ${report.name}`,
-        problem: `${role.name} has no lane ${lane}`,
-        cure: `declare it in the options of the role, or name one of ${[...new Set([...usual, ...Object.keys(lanes)])].join(", ")}`
-      }
-    ]
+    issues.push({
+      subject,
+      problem: `${role.name} has no lane ${lane}`,
+      cure: `declare it in the options of the role, or name one of ${[...new Set([...usual, ...Object.keys(lanes)])].join(", ")}`
+    })
   }
   const cap = Math.min(lanes[lane]?.cap ?? maxConnections, maxConnections)
   const permits = bulkhead === undefined ? 0 : permitsIn(bulkhead, maxConnections)
-  return permits <= cap
-    ? []
-    : [
-        {
-          subject: `report ${report.name}`,
-          problem: `its bulkhead lets ${permits} in, and lane ${lane} of ${role.name} has ${cap} sessions at most`,
-          cure: `declare at most ${cap} permits, or a larger lane or pool`
-        }
-      ]
+  if (permits > cap) {
+    issues.push({
+      subject,
+      problem: `its bulkhead lets ${permits} in, and lane ${lane} of ${role.name} has ${cap} sessions at most`,
+      cure: `declare at most ${cap} permits, or a larger lane or pool`
+    })
+  }
+  return issues
 }
 
 /** What the pools together ask of a server. A server that cannot be asked now is not a contradiction. */

@@ -11,7 +11,7 @@ export const nowhere = (rows: ReadonlyArray<unknown>) => {
   const node = { name: "nowhere:0", pool: { use }, read: use }
   const attemptOf = (_fiber: unknown, _call: unknown, run: (node: unknown, until: undefined) => unknown) =>
     run(node, undefined)
-  const route = { attemptOf }
+  const route = { attemptOf, cluster: { topology: { onChange: () => () => {} } } }
   const options = { maxConnections: 20, lanes: {} }
   return { database: "nowhere", role: "main", name: "nowhere/main", options, nodes: [node], route, sql: template }
 }

@@ -147,6 +147,8 @@ export const makeRole = Effect.fnUntraced(function* (script: Script, options: Ro
     options: resolved,
     nodes,
     route: {
+      // Its servers neither come nor go.
+      cluster: { topology: { onChange: () => () => {} } },
       // As the real one where all servers fit; that one has tests of its own.
       attempt: (call: Tried, attempt: Attempt) => Effect.suspend(() => attempted(call, attempt)),
       attemptOf: (_: unknown, call: Tried, attempt: Attempt) => attempted(call, attempt)

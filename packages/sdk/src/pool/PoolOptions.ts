@@ -3,9 +3,11 @@
  */
 import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type { SqlError } from "effect/sql/SqlError"
+import { fields, unknownFields } from "../internal/fields.ts"
 import type { LastError } from "../ReportError.ts"
 import type { Poolable } from "./Poolable.ts"
 import type { PoolListener } from "./PoolEvents.ts"
@@ -134,10 +136,90 @@ export interface Settings {
   readonly closeHard: number
   readonly leakThreshold: number
   readonly stackEvery: number
+  /** Fields that no pool has, each with its cure, and durations that are none. */
+  readonly wrong: ReadonlyArray<string>
 }
 
+const known = {
+  pool: fields<PoolOptions<Poolable>>({
+    name: true,
+    connect: true,
+    classifyConnect: true,
+    refreshPassword: true,
+    describeError: true,
+    min: true,
+    max: true,
+    control: true,
+    maxWaiting: true,
+    acquireTimeout: true,
+    connectConcurrency: true,
+    connectBackoff: true,
+    permanentPause: true,
+    failFastAfter: true,
+    connectPatience: true,
+    idleTimeout: true,
+    maxLifetime: true,
+    lifetimeJitter: true,
+    validateAfterIdle: true,
+    keepalive: true,
+    drainBudget: true,
+    drainOverflow: true,
+    lanes: true,
+    boot: true,
+    leakDetection: true,
+    hooks: true,
+    housekeepingInterval: true,
+    closeGraceful: true,
+    closeHard: true,
+    listener: true
+  }),
+  // `shared` is the business of who uses the pool.
+  lane: [...fields<LaneOptions>({ reserved: true, cap: true, maxWaiting: true, priority: true }), "shared"],
+  boot: fields<BootOptions>({ mode: true, schedule: true }),
+  leakDetection: fields<LeakOptions>({ threshold: true, stackEvery: true }),
+  hooks: fields<PoolHooks<Poolable>>({ afterConnect: true, beforeReuse: true, afterRelease: true })
+}
+
+const unknownIn = ({ boot, hooks, lanes, leakDetection, ...options }: PoolOptions<any>): ReadonlyArray<string> =>
+  [
+    ...unknownFields(options, known.pool),
+    ...unknownFields(boot ?? {}, known.boot, "boot."),
+    ...unknownFields(hooks ?? {}, known.hooks, "hooks."),
+    ...Object.entries(lanes ?? {}).flatMap(([name, lane]) => unknownFields(lane, known.lane, `lanes.${name}.`)),
+    ...unknownFields(leakDetection ?? {}, known.leakDetection, "leakDetection.")
+  ].map(({ name, problem }) => `${name}: ${problem}`)
+
 const millis = (input: Duration.Input | undefined, otherwise: number): number =>
-  input === undefined ? otherwise : Duration.toMillis(Duration.fromInputUnsafe(input))
+  input === undefined ? otherwise : (millisOf(input) ?? otherwise)
+
+/** `undefined`: no duration, or one that a program cannot wait for. */
+const millisOf = (input: Duration.Input): number | undefined => {
+  const length = Option.map(Duration.fromInput(input), Duration.toMillis)
+  return Option.isSome(length) && length.value >= 0 ? length.value : undefined
+}
+
+const durations = [
+  "acquireTimeout",
+  "permanentPause",
+  "failFastAfter",
+  "connectPatience",
+  "idleTimeout",
+  "maxLifetime",
+  "validateAfterIdle",
+  "keepalive",
+  "housekeepingInterval",
+  "closeGraceful",
+  "closeHard"
+] as const
+
+const wrongDurations = (options: PoolOptions<any>): ReadonlyArray<string> => {
+  const given = durations.map((name) => [name, options[name]] as const)
+  return [...given, ["leakDetection.threshold", options.leakDetection?.threshold] as const].flatMap(([name, input]) =>
+    input === undefined || millisOf(input) !== undefined
+      ? []
+      : [`${name} is ${typeof input === "string" ? `"${input}"` : String(input)}, but must be a duration`]
+  )
+}
 
 export const settingsOf = <S extends Poolable>(options: PoolOptions<S>): Settings => ({
   acquireTimeout: millis(options.acquireTimeout, 30_000),
@@ -156,7 +238,8 @@ export const settingsOf = <S extends Poolable>(options: PoolOptions<S>): Setting
   closeGraceful: millis(options.closeGraceful, 5_000),
   closeHard: millis(options.closeHard, 2_000),
   leakThreshold: options.leakDetection === undefined ? Infinity : millis(options.leakDetection.threshold, Infinity),
-  stackEvery: options.leakDetection?.stackEvery ?? 0
+  stackEvery: options.leakDetection?.stackEvery ?? 0,
+  wrong: [...unknownIn(options), ...wrongDurations(options)]
 })
 
 /** 50 ms doubling to 750 ms: a server that is back is found within 750 ms, at fewer than three attempts a second. */
@@ -194,6 +277,7 @@ export const sizeIssues = (
 
 /** Everything that is wrong with the other settings. */
 export const settingsIssues = (settings: Settings, drainBudget: number, control: number): Array<string> => [
+  ...settings.wrong,
   ...whole("maxWaiting", settings.maxWaiting, 1),
   ...whole("connectConcurrency", settings.connectConcurrency, 1),
   ...whole("drainBudget", drainBudget, 0),

@@ -5,6 +5,18 @@
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
+import { cure, fields, unknownFields } from "../internal/fields.ts"
+import type {
+  AdaptiveOptions,
+  BreakerOptions,
+  BudgetOptions,
+  BulkheadOptions,
+  HedgeOptions,
+  RateLimitOptions,
+  RetryOptions,
+  ShedOptions
+} from "./Declaration.ts"
+import type { Declared } from "./Declared.ts"
 
 /** More is a mistake: `explain` adds up every delay, and no budget lets so many through. */
 const maxRetries = 1000
@@ -12,6 +24,58 @@ const maxRetries = 1000
 const longest = 366 * 24 * 3_600_000
 const jitters = ["none", "full", "equal", "decorrelated"]
 const algorithms = ["aimd", "gradient"]
+
+const known = {
+  report: fields<Omit<Declared, "name">>({
+    database: true,
+    params: true,
+    row: true,
+    query: true,
+    deadline: true,
+    attemptTimeout: true,
+    lane: true,
+    priority: true,
+    maxRows: true,
+    writes: true,
+    retry: true,
+    breaker: true,
+    bulkhead: true,
+    rateLimit: true,
+    shed: true,
+    hedge: true,
+    fallback: true
+  }),
+  retry: fields<RetryOptions>({ schedule: true, retries: true, cap: true, jitter: true, budget: true }),
+  budget: fields<BudgetOptions>({ ratio: true, minimum: true, window: true }),
+  breaker: fields<BreakerOptions>({
+    failureRate: true,
+    minimumCalls: true,
+    window: true,
+    consecutiveFailures: true,
+    slowCalls: true,
+    probes: true,
+    openFor: true
+  }),
+  window: ["time"],
+  slowCalls: fields<NonNullable<BreakerOptions["slowCalls"]>>({ longerThan: true, rate: true }),
+  bulkhead: fields<BulkheadOptions>({ permits: true, queue: true, maxWait: true, adaptive: true }),
+  permits: ["ofPool"],
+  aimd: fields<Extract<AdaptiveOptions, { algorithm: "aimd" }>>({
+    algorithm: true,
+    minimum: true,
+    backoff: true,
+    slowerThan: true
+  }),
+  gradient: fields<Extract<AdaptiveOptions, { algorithm: "gradient" }>>({
+    algorithm: true,
+    minimum: true,
+    tolerance: true
+  }),
+  rateLimit: fields<RateLimitOptions>({ limit: true, window: true, perTenant: true, maxWait: true }),
+  shed: fields<ShedOptions>({ k: true, window: true, minimumCalls: true, dark: true }),
+  hedge: fields<HedgeOptions>({ after: true, budget: true }),
+  after: ["percentile"]
+}
 
 /** Throws an error that names the report, the field, and what it must be. */
 export const check = (name: string, options: Readonly<Record<string, any>>): void => {
@@ -22,7 +86,8 @@ export const check = (name: string, options: Readonly<Record<string, any>>): voi
     if (input === undefined) return
     const length = millisOf(input)
     const long = least === "above zero" ? length > 0 : length >= 0
-    if (!(long && length <= longest)) refuse(field, `must be a duration ${least}, and at most a year`)
+    if (!(long && length <= longest))
+      refuse(field, `must be a duration ${least}, and at most a year, not ${shown(input)}`)
   }
   const whole = (field: string, value: unknown, least: number, most = Number.MAX_SAFE_INTEGER): void => {
     if (value === undefined || (Number.isInteger(value) && (value as number) >= least && (value as number) <= most))
@@ -44,27 +109,38 @@ export const check = (name: string, options: Readonly<Record<string, any>>): voi
     if (value !== undefined && typeof value !== "boolean") refuse(field, `must be true or false, not ${shown(value)}`)
   }
   const schedule = (field: string, value: unknown): void => {
-    if (value !== undefined && !Schedule.isSchedule(value)) refuse(field, "must be a Schedule")
+    if (value !== undefined && !Schedule.isSchedule(value)) refuse(field, `must be a Schedule, not ${shown(value)}`)
+  }
+  const none = (value: object, names: ReadonlyArray<string>, path = ""): void => {
+    for (const { name: field, problem } of unknownFields(value, names, path)) refuse(`${field}:`, problem)
   }
   /** The options of a policy, when it is declared. */
-  const group = (field: string, value: unknown): Readonly<Record<string, any>> | undefined => {
+  const group = (
+    field: string,
+    value: unknown,
+    names: ReadonlyArray<string>
+  ): Readonly<Record<string, any>> | undefined => {
     if (value === undefined) return undefined
-    return isOptions(value) ? value : refuse(field, `must be an object of options, not ${shown(value)}`)
+    const or = field === "retry" ? "a Schedule or " : ""
+    if (!isOptions(value)) return refuse(field, `must be ${or}an object of options, not ${shown(value)}`)
+    none(value, names, `${field}.`)
+    return value
   }
   const budget = (field: string, value: unknown): void => {
-    const options = group(field, value)
+    const options = group(field, value, known.budget)
     if (options === undefined) return
     number(`${field}.ratio`, options.ratio, 0)
     number(`${field}.minimum`, options.minimum, 0)
     duration(`${field}.window`, options.window)
   }
 
-  if (options.deadline === undefined) refuse("deadline", "must be declared")
+  none(options, known.report)
+  if (options.deadline === undefined) refuse("deadline", "must be declared, such as 8 seconds")
   duration("deadline", options.deadline)
   duration("attemptTimeout", options.attemptTimeout)
   whole("maxRows", options.maxRows, 1)
   if (options.lane !== undefined && (typeof options.lane !== "string" || options.lane === "")) {
-    refuse("lane", "must be the name of a lane")
+    refuse("lane", `must be the name of a lane, not ${shown(options.lane)}`)
   }
   if (options.priority !== undefined && !Number.isFinite(options.priority)) {
     refuse("priority", `must be a finite number, not ${shown(options.priority)}`)
@@ -73,18 +149,18 @@ export const check = (name: string, options: Readonly<Record<string, any>>): voi
     refuse("writes", `must be "once" or "idempotent", not ${shown(options.writes)}`)
   }
 
-  const retry = Schedule.isSchedule(options.retry) ? undefined : group("retry", options.retry)
+  const retry = Schedule.isSchedule(options.retry) ? undefined : group("retry", options.retry, known.retry)
   if (retry !== undefined) {
     schedule("retry.schedule", retry.schedule)
     whole("retry.retries", retry.retries, 0, maxRetries)
     duration("retry.cap", retry.cap)
     if (retry.jitter !== undefined && !jitters.includes(retry.jitter)) {
-      refuse("retry.jitter", `must be one of ${jitters.join(", ")}`)
+      refuse("retry.jitter", `must be one of ${jitters.join(", ")}, not ${shown(retry.jitter)}`)
     }
     budget("retry.budget", retry.budget)
   }
 
-  const breaker = group("breaker", options.breaker)
+  const breaker = group("breaker", options.breaker, known.breaker)
   if (breaker !== undefined) {
     if (breaker.failureRate !== false) fraction("breaker.failureRate", breaker.failureRate)
     if (breaker.consecutiveFailures !== false) whole("breaker.consecutiveFailures", breaker.consecutiveFailures, 1)
@@ -92,25 +168,33 @@ export const check = (name: string, options: Readonly<Record<string, any>>): voi
     whole("breaker.probes", breaker.probes, 1)
     schedule("breaker.openFor", breaker.openFor)
     // A ring of so many calls is kept.
-    if (isOptions(breaker.window)) duration("breaker.window.time", breaker.window.time ?? null)
-    else whole("breaker.window", breaker.window, 1, 1_000_000)
-    const slow = group("breaker.slowCalls", breaker.slowCalls)
+    if (isOptions(breaker.window)) {
+      none(breaker.window, known.window, "breaker.window.")
+      duration("breaker.window.time", breaker.window.time ?? null)
+    } else whole("breaker.window", breaker.window, 1, 1_000_000)
+    const slow = group("breaker.slowCalls", breaker.slowCalls, known.slowCalls)
     if (slow !== undefined) {
       fraction("breaker.slowCalls.rate", slow.rate ?? null)
       duration("breaker.slowCalls.longerThan", slow.longerThan ?? null)
     }
   }
 
-  const bulkhead = group("bulkhead", options.bulkhead)
+  const bulkhead = group("bulkhead", options.bulkhead, known.bulkhead)
   if (bulkhead !== undefined) {
-    if (isOptions(bulkhead.permits)) fraction("bulkhead.permits.ofPool", bulkhead.permits.ofPool ?? null)
-    else whole("bulkhead.permits", bulkhead.permits ?? null, 1)
+    if (isOptions(bulkhead.permits)) {
+      none(bulkhead.permits, known.permits, "bulkhead.permits.")
+      fraction("bulkhead.permits.ofPool", bulkhead.permits.ofPool ?? null)
+    } else whole("bulkhead.permits", bulkhead.permits ?? null, 1)
     whole("bulkhead.queue", bulkhead.queue, 0)
     duration("bulkhead.maxWait", bulkhead.maxWait)
     const { adaptive } = bulkhead
     const chosen = isOptions(adaptive) ? adaptive : { algorithm: adaptive }
     if (adaptive !== undefined && !algorithms.includes(chosen.algorithm)) {
-      refuse("bulkhead.adaptive", `must be one of ${algorithms.join(", ")}, or options with that algorithm`)
+      const most = `must be one of ${algorithms.join(", ")}, or options with that algorithm`
+      refuse("bulkhead.adaptive", `${most}, not ${shown(chosen.algorithm)}`)
+    }
+    if (adaptive !== undefined) {
+      none(chosen, chosen.algorithm === "aimd" ? known.aimd : known.gradient, "bulkhead.adaptive.")
     }
     whole("bulkhead.adaptive.minimum", chosen.minimum, 1)
     fraction("bulkhead.adaptive.backoff", chosen.backoff)
@@ -118,7 +202,7 @@ export const check = (name: string, options: Readonly<Record<string, any>>): voi
     number("bulkhead.adaptive.tolerance", chosen.tolerance, 1)
   }
 
-  const rate = group("rateLimit", options.rateLimit)
+  const rate = group("rateLimit", options.rateLimit, known.rateLimit)
   if (rate !== undefined) {
     whole("rateLimit.limit", rate.limit ?? null, 1)
     duration("rateLimit.window", rate.window ?? null)
@@ -126,7 +210,7 @@ export const check = (name: string, options: Readonly<Record<string, any>>): voi
     duration("rateLimit.maxWait", rate.maxWait, "of zero or more")
   }
 
-  const shed = group("shed", options.shed)
+  const shed = group("shed", options.shed, known.shed)
   if (shed !== undefined) {
     number("shed.k", shed.k, 1)
     duration("shed.window", shed.window)
@@ -134,13 +218,39 @@ export const check = (name: string, options: Readonly<Record<string, any>>): voi
     flag("shed.dark", shed.dark)
   }
 
-  const hedge = group("hedge", options.hedge)
+  const hedge = group("hedge", options.hedge, known.hedge)
   if (hedge !== undefined) {
-    if (isOptions(hedge.after) && "percentile" in hedge.after)
+    if (isOptions(hedge.after) && "percentile" in hedge.after) {
+      none(hedge.after, known.after, "hedge.after.")
       fraction("hedge.after.percentile", hedge.after.percentile)
-    else duration("hedge.after", hedge.after, "of zero or more")
+    } else duration("hedge.after", hedge.after, "of zero or more")
     budget("hedge.budget", hedge.budget)
     if (options.writes !== undefined) refuse("hedge", "cannot be declared by a report that writes")
+  }
+}
+
+/** What has to be declared for an error to occur. */
+const cause: Readonly<Record<string, string>> = {
+  CircuitOpen: "a breaker",
+  Overloaded: "a bulkhead, rateLimit or shed",
+  OutcomeUnknown: "writes"
+}
+
+/** A handler for what cannot occur would promise rows that nobody is given. */
+export const checkFallback = (name: string, fallback: unknown, tags: ReadonlyArray<string>): void => {
+  if (fallback === undefined) return
+  const refuse = (problem: string): never => {
+    throw new Error(`Report "${name}": fallback${problem}`)
+  }
+  if (!isOptions(fallback)) return refuse(` must be an object of handlers by the error's tag, not ${shown(fallback)}`)
+  for (const [tag, handler] of Object.entries(fallback)) {
+    if (!tags.includes(tag)) {
+      const why = Object.hasOwn(cause, tag) ? ` without ${cause[tag]}` : `; ${cure(tag, tags)}`
+      refuse(`.${tag}: it cannot fail with this${why}`)
+    }
+    if (handler !== undefined && typeof handler !== "function") {
+      refuse(`.${tag} must be a function from the error to an Effect of rows, not ${shown(handler)}`)
+    }
   }
 }
 
@@ -162,4 +272,6 @@ const shown = (value: unknown): string =>
     ? "an object"
     : typeof value === "function"
       ? "a function"
-      : String(value).slice(0, 40)
+      : typeof value === "string"
+        ? JSON.stringify(value.slice(0, 40))
+        : String(value).slice(0, 40)

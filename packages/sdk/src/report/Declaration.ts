@@ -128,7 +128,11 @@ export interface HedgeOptions {
   readonly budget?: BudgetOptions | undefined
 }
 
-/** What a write may suffer. `idempotent`: repeating it changes nothing. `once`: it is never repeated once it may have been sent. */
+/**
+ * What a write may suffer. `idempotent`: repeating it changes nothing. `once`: it must not happen twice. A retry of a `once`
+ * repeats only what certainly was not applied (never sent, or rolled back by the server's own word); a `ReportGroup` refuses
+ * the two together, and `explain` says so.
+ */
 export type Writes = "idempotent" | "once"
 
 /** What every report can fail with. */
@@ -171,7 +175,10 @@ export type Fallback<E, Row, Handled> = {
   readonly [Tag in keyof Handled]: (
     error: ErrorWithTag<E, Tag>
   ) => Effect.Effect<ReadonlyArray<Row>, never, Handled[Tag]>
-} & { readonly [Tag in Exclude<keyof Handled, TagOf<E>>]: never }
+} & { readonly [Tag in Exclude<keyof Handled, TagOf<E>>]: CannotFailWith<Tag> }
+
+/** What the compiler says of a handler for an error that cannot occur: no handler is that text. */
+type CannotFailWith<Tag> = `this report cannot fail with '${Tag & string}'`
 
 /** Exactly what is handled is gone. */
 export type AfterFallback<E, Handled> = E extends { readonly Type: { readonly _tag: keyof Handled } } ? never : E

@@ -11,7 +11,7 @@ import type * as Statement from "effect/sql/Statement"
 import type { RoleService } from "../Database.ts"
 import { millisOf } from "../policy/Time.ts"
 import * as ReportError from "../ReportError.ts"
-import { check } from "./Checked.ts"
+import { check, checkFallback } from "./Checked.ts"
 import type * as Declaration from "./Declaration.ts"
 
 /** Durations in milliseconds. */
@@ -65,7 +65,7 @@ export const make = (name: string, options: any): Declared => {
   check(name, options)
   const deadline = millisOf(given.deadline)
   const attemptTimeout = options.attemptTimeout === undefined ? deadline : millisOf(options.attemptTimeout)
-  return {
+  const declared: Declared = {
     name,
     database: given.database,
     params: toSchema(given.params),
@@ -83,8 +83,10 @@ export const make = (name: string, options: any): Declared => {
     rateLimit: given.rateLimit,
     shed: given.shed,
     hedge: given.hedge,
-    fallback: given.fallback
+    fallback: undefined
   }
+  checkFallback(name, given.fallback, Array.from(errors(declared).keys()))
+  return { ...declared, fallback: given.fallback }
 }
 
 /** Permits as a number, in a pool of `max` sessions. */

@@ -39,6 +39,13 @@ export interface Explanation {
   readonly order: ReadonlyArray<string>
   /** Tags of everything it can fail with. */
   readonly failures: ReadonlyArray<string>
+  /** What it contradicts by itself, each with its cure: a `ReportGroup` refuses it for that. */
+  readonly contradictions: ReadonlyArray<Contradiction>
+}
+
+export interface Contradiction {
+  readonly problem: string
+  readonly cure: string
 }
 
 const rowBytes = 16
@@ -53,6 +60,7 @@ export const explain = (declared: Declared, failures: Iterable<string>): Explana
   const given = bulkhead?.permits
   const permits = typeof given === "object" ? `${Math.round(given.ofPool * 100)} % of the pool` : given
   const adaptive = bulkhead?.adaptive
+  const lastAttemptBegins = retries * attemptTimeout + backoff
   return {
     name: declared.name,
     role: declared.database.key.replace("@sluice/sdk/Database/", ""),
@@ -62,7 +70,7 @@ export const explain = (declared: Declared, failures: Iterable<string>): Explana
     attemptTimeoutMillis: attemptTimeout,
     attempts: (1 + retries) * (1 + hedges),
     backoffMillis: backoff,
-    lastAttemptBeginsMillis: retries * attemptTimeout + backoff,
+    lastAttemptBeginsMillis: lastAttemptBegins,
     worstCaseMillis: Math.min(deadline, (1 + retries) * attemptTimeout + backoff),
     leases: 1 + hedges,
     permits: adaptive === undefined ? permits : `up to ${permits}, found by ${nameOf(adaptive)}`,
@@ -71,8 +79,28 @@ export const explain = (declared: Declared, failures: Iterable<string>): Explana
     maxRows,
     memoryBytes: maxRows === undefined ? undefined : maxRows * (rowBytes + fieldBytes * fieldsOf(declared.row)),
     order: orderOf(declared),
-    failures: Array.from(failures)
+    failures: Array.from(failures),
+    contradictions: contradictionsOf(declared, lastAttemptBegins)
   }
+}
+
+const contradictionsOf = (declared: Declared, lastAttemptBegins: number): ReadonlyArray<Contradiction> => {
+  const { deadline, hedge, retry, writes } = declared
+  const found: Array<Contradiction> = []
+  if (lastAttemptBegins >= deadline && ((retry?.retries ?? 0) > 0 || hedge !== undefined)) {
+    found.push({
+      problem: `its last attempt may begin only after ${lastAttemptBegins} ms, and its deadline is ${deadline} ms`,
+      cure: "declare a shorter attemptTimeout, fewer retries, or a longer deadline"
+    })
+  }
+  // Alone it is safe: what may have been applied is not repeated. Only a reader may expect more of it than that.
+  if (retry !== undefined && writes === "once") {
+    found.push({
+      problem: "it retries, and declares that its write must happen once",
+      cure: 'drop the retry, or make the write idempotent and declare writes: "idempotent"'
+    })
+  }
+  return found
 }
 
 const nameOf = (adaptive: NonNullable<BulkheadOptions["adaptive"]>): string =>
@@ -138,7 +166,8 @@ const rowsOf = (explanation: Explanation): ReadonlyArray<readonly [string, strin
         : `${explanation.maxRows} at most, about ${Math.ceil(memoryBytes! / 1024)} KiB`
     ],
     ["order", explanation.order.join(" > ")],
-    ["can fail with", explanation.failures.length === 0 ? "nothing" : explanation.failures.join(", ")]
+    ["can fail with", explanation.failures.length === 0 ? "nothing" : explanation.failures.join(", ")],
+    ...explanation.contradictions.map(({ cure, problem }) => ["a group refuses", `${problem}; ${cure}`] as const)
   ]
 }
 

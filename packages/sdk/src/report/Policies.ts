@@ -4,7 +4,7 @@
  * State belongs to a role, not to a declaration: two runtimes, or two tests, never share a breaker. Reports that name the
  * same options object share its instance, so that a preset's breaker or budget is one for all reports that use it.
  */
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
 import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import type { RoleService } from "../Database.ts"
 import * as PgFailure from "../PgFailure.ts"
@@ -107,12 +107,15 @@ export const make = (declared: Declared, role: RoleService, overrides: PgFailure
         ? undefined
         : // A hang is a call that had its full attempt: reports with other timeouts mean another thing by it.
           shared(role, declared.breaker, `breaker ${attemptTimeout}`, () =>
-            Breaker.make<AttemptError>({
-              ...declared.breaker,
-              name: role.name,
-              hangAfter: attemptTimeout * 0.9,
-              classify: breakerSignal(overrides)
-            })
+            forgetting(
+              role,
+              Breaker.make<AttemptError>({
+                ...declared.breaker,
+                name: role.name,
+                hangAfter: attemptTimeout * 0.9,
+                classify: breakerSignal(overrides)
+              })
+            )
           ),
     bulkhead:
       declared.bulkhead === undefined
@@ -132,6 +135,14 @@ export const make = (declared: Declared, role: RoleService, overrides: PgFailure
     attemptTimeout: isShort ? Deadline.makeAttempt({ key: name, duration: attemptTimeout }).attempt : undefined,
     attemptLimit: isShort ? { key: name, millis: attemptTimeout } : undefined
   }
+}
+
+/** Servers come and go, with addresses that were never seen before: what is known of one goes with it. */
+const forgetting = (role: RoleService, breaker: Breaker.Breaker<AttemptError>): Breaker.Breaker<AttemptError> => {
+  role.route.cluster.topology.onChange(({ kind, node }) => {
+    if (kind === "removed") Effect.runSync(breaker.reset(node))
+  })
+  return breaker
 }
 
 const adaptiveOf = ({ adaptive }: BulkheadOptions, maximum: number): AdaptiveLimit.AdaptiveLimit | undefined => {

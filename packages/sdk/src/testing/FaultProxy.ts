@@ -2,6 +2,7 @@
  * A TCP proxy on loopback that does to a connection what networks do: latency, silence, FIN, RST, half of a connection
  * gone, refusal. Put it between your code and a server, and change the weather while the test runs.
  *
+ * What takes nothing is an Effect (`yield* proxy.reset`), what takes something a function (`yield* proxy.refuse()`).
  * Each fault holds for both directions unless one is named, for open connections and for new ones, until `heal`. Bytes,
  * connections and round trips are counted. Backpressure is kept: what one side does not read, the other cannot go on
  * sending. Times are real, also under `TestClock`. When the scope closes, the port is free and every connection is gone.
@@ -22,11 +23,24 @@
  *   yield* proxy.resetCounters
  *   const { roundTrips } = yield* proxy.counters
  * })
+ *
+ * const outage = Effect.gen(function* () {
+ *   const { primary, replica } = yield* PgCluster.make({ replicas: 1 })
+ *   const proxy = yield* FaultProxy.make({ target: primary })
+ *   yield* proxy.cut                                           // a firewall ends what is open, in good order
+ *   yield* proxy.refuse()                                      // and lets nobody in
+ *   yield* proxy.heal
+ *   yield* proxy.halfOpen("server")                            // a power cut: silence on what is open
+ *   yield* proxy.blackHole                                     // and on what is opened
+ *   yield* proxy.heal
+ *   yield* proxy.retarget(replica)                             // from here on it leads to another server
+ * })
  * ```
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as net from "node:net"
+import { fields, refuseUnknown } from "../internal/fields.ts"
 import { mulberry32 } from "./internal/mulberry32.ts"
 import * as Ports from "./internal/Ports.ts"
 import { type Direction, Link, type Weather } from "./internal/ProxyLink.ts"
@@ -50,6 +64,8 @@ export interface Options {
   /** For the jitter: the same seed gives the same delays. Default 1. */
   readonly seed?: number | undefined
 }
+
+const known = fields<Options>({ target: true, host: true, port: true, seed: true })
 
 export interface LatencyOptions {
   /** Added to each way that is named, in milliseconds of real time. 0 takes it away. */
@@ -245,6 +261,7 @@ class Proxy {
 /** Listens on loopback and forwards to `target`, until the scope closes. */
 export const make = (options: Options): Effect.Effect<FaultProxy, FaultProxyError, Scope.Scope> =>
   Effect.gen(function* () {
+    refuseUnknown("FaultProxy.make", options, known)
     const listening = (proxy: Proxy, operation: string, action: () => Promise<void>) =>
       Effect.tryPromise({
         try: action,

@@ -34,6 +34,7 @@ import type * as Scope from "effect/Scope"
 import { randomBytes } from "node:crypto"
 import * as fs from "node:fs"
 import * as path from "node:path"
+import { fields, refuseUnknown } from "../internal/fields.ts"
 import * as Certificate from "./internal/Certificate.ts"
 import * as Janitor from "./internal/Janitor.ts"
 import { poll } from "./internal/RealTime.ts"
@@ -75,6 +76,17 @@ export interface Options {
   /** Where the data is put. Default: the system's directory for temporary files. */
   readonly directory?: string | undefined
 }
+
+const known = fields<Options>({
+  replicas: true,
+  settings: true,
+  auth: true,
+  password: true,
+  tls: true,
+  binaries: true,
+  template: true,
+  directory: true
+})
 
 /** A database of one's own in the cluster, dropped when the scope closes. */
 export interface PgDatabase {
@@ -180,6 +192,7 @@ export const template = (
 /** Starts a cluster. It is gone, processes and files, when the scope closes or Node ends. */
 export const make = (options?: Options): Effect.Effect<Cluster, PostgresNotFound | PgServerError, Scope.Scope> =>
   Effect.gen(function* () {
+    refuseUnknown("PgCluster.make", options ?? {}, known)
     const shared = yield* prepare(options)
     const { binaries } = shared
     const primary = yield* Server.make("primary", shared)

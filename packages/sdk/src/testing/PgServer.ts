@@ -2,6 +2,38 @@
  * One PostgreSQL server of a `PgCluster`: what it can be told, and what can be done to it.
  *
  * Waiting in here is in real time, also under `TestClock`: a server does not follow a test's clock.
+ *
+ * What takes nothing is an Effect (`yield* primary.kill`), what may take something a function (`yield* primary.stop()`).
+ *
+ * @example
+ * ```ts
+ * import * as Effect from "effect/Effect"
+ * import { PgCluster } from "@sluice/sdk/testing"
+ *
+ * const failover = Effect.gen(function* () {
+ *   const { primary, replica } = yield* PgCluster.make({ replicas: 1 })
+ *   yield* primary.query("create table stops (id int)")
+ *   yield* replica.waitForReplay(primary)
+ *   yield* primary.kill                          // as a container that is killed
+ *   yield* replica.promote
+ *   yield* replica.query("insert into stops values (1)")
+ *   yield* primary.rejoin(replica)               // the old primary comes back, as a replica of the new one
+ * })
+ *
+ * const mistreated = Effect.gen(function* () {
+ *   const { primary } = yield* PgCluster.make()
+ *   yield* primary.freeze                        // connects are accepted, nothing answers
+ *   yield* primary.thaw
+ *   yield* primary.stop("immediate")             // the next start recovers
+ *   yield* primary.start
+ *   yield* primary.restart()
+ *   const { pid, query } = yield* primary.session({ database: "postgres" })
+ *   yield* query("begin")                        // holds what it locks until it is closed, or killed
+ *   yield* primary.killBackend(pid)
+ *   const alive = (yield* primary.pid) !== undefined
+ *   return { alive, url: primary.urlOf("fleet"), log: yield* primary.log(5) }
+ * })
+ * ```
  */
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"

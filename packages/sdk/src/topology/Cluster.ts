@@ -56,7 +56,7 @@ export interface Cluster {
   readonly topology: Topology.Topology<Member>
   /** Whether the servers are watched. */
   readonly watched: boolean
-  /** Adds a server to the living cluster, or all of a name. One that is there already stays as it is. */
+  /** Adds a server to the living cluster, or all of a name. One that is there already stays as it is. After `shutdown`: refused as `closed`. */
   readonly add: (address: Place) => Effect.Effect<void, DatabaseUnavailable | InvalidConfiguration>
   /** No new work for a server, or for those of a name as it was given; when what it does is done, at the latest at the pool's two deadlines, it is gone. */
   readonly remove: (name: string) => Effect.Effect<void>
@@ -128,6 +128,7 @@ export const make = Effect.fnUntraced(function* (
   })
 
   let closing = false
+  const closed = (own: string) => new DatabaseUnavailable({ pool: `${name}@${own}`, reason: "closed" })
   const shutdown = Effect.suspend(() => {
     closing = true
     return Effect.forEach(topology.nodes, ({ member }) => member.pool.close(), {
@@ -138,6 +139,7 @@ export const make = Effect.fnUntraced(function* (
 
   const addOne: Cluster["add"] = Effect.fnUntraced(function* (address) {
     const own = nameOf(address)
+    if (closing) return yield* closed(own)
     if (topology.get(own) !== undefined) return
     const memberScope = yield* Scope.fork(scope)
     const built = Effect.gen(function* () {
@@ -155,6 +157,8 @@ export const make = Effect.fnUntraced(function* (
       const node = yield* Node.make(name, options, address, trouble)
       const close = Scope.close(memberScope, Exit.void)
       const start = (live: Probe.Probe | undefined): Member => ({ ...node, probe: live, close })
+      // The end came while it was made: what is added now would outlive it.
+      if (closing) return yield* closed(own)
       if (!watched) return topology.add(start(undefined))
       let told = false
       // The probe's first answer must find the node in the topology.
@@ -184,6 +188,7 @@ export const make = Effect.fnUntraced(function* (
             }
           })
       })
+      if (closing) return yield* closed(own)
       member = start(probe)
       topology.add(member)
       for (const f of early) f()
@@ -217,7 +222,10 @@ export const make = Effect.fnUntraced(function* (
             return view === undefined ? "absent" : view.draining ? "draining" : "present"
           },
           // What cannot be added for want of sense in its options could not have been built in the first place.
-          add: (place) => (closing ? Effect.void : Effect.orDie(addOne(place))),
+          add: (place) =>
+            Effect.catch(addOne(place), (error) =>
+              error._tag === "DatabaseUnavailable" && error.reason === "closed" ? Effect.void : Effect.die(error)
+            ),
           look: (own) => Effect.suspend(() => topology.get(own)?.member.probe?.refresh ?? Effect.void),
           remove: (own) => Effect.asVoid(Effect.forkIn(removeOne(own), scope)),
           onLookup: (host, ok) =>
@@ -229,7 +237,7 @@ export const make = Effect.fnUntraced(function* (
         })
 
   const add: Cluster["add"] = (address) =>
-    names !== undefined && isName(address) ? names.follow(address) : addOne(address)
+    names !== undefined && !closing && isName(address) ? names.follow(address) : addOne(address)
 
   const remove: Cluster["remove"] = (own) =>
     names === undefined

@@ -183,7 +183,11 @@ export const make = Effect.fnUntraced(function* (
       Effect.fail(
         new InvalidConfiguration({
           subject: poolName,
-          issues: error.issues.map((issue) => ({ name: "pool", expected: issue }))
+          issues: error.issues.map((issue) => ({
+            name: "pool",
+            expected: "options that hold together",
+            problem: issue
+          }))
         })
       )
     )
