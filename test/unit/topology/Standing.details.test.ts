@@ -160,6 +160,10 @@ describe("how far behind", () => {
   it("what nobody tells is not known: it is not called fresh", () => {
     const untold = (at: number) => replica(at, { receiveLsn: 900n, delayMillis: undefined })
     assert.isUndefined(lagOf(watch()(0, { b: untold(0) })), "no primary was seen")
+    assert.isUndefined(
+      lagOf(watch()(100, { b: untold(0), a: primary(100, { lsn: 900n }) })),
+      "nor any before it was asked"
+    )
     assert.isUndefined(watch()(0, { b: untold(0) }).get("b")?.lagBytes)
     assert.isUndefined(watch()(0, { a: primary(0), b: replica(0, { lsn: undefined }) }).get("b")?.lagBytes)
   })

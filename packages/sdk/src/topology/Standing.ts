@@ -199,7 +199,7 @@ const lagOf = (memory: Memory, replica: NodeState.Observation): number | undefin
     // It does not follow the promoted server (yet): it has missed what was written since then.
     return Math.max(told ?? 0, replica.at - memory.timelineAt)
   }
-  if (lsn === undefined || memory.samples.length === 0) return told
+  if (lsn === undefined) return told
   let reached: Sample | undefined
   let missed: Sample | undefined
   for (const sample of memory.samples) {
@@ -210,9 +210,9 @@ const lagOf = (memory: Memory, replica: NodeState.Observation): number | undefin
       break
     }
   }
-  // The primary was not seen ahead of it: only what it has received and not replayed can be missing.
-  if (missed === undefined)
-    return told === undefined ? 0 : reached === undefined ? told : Math.min(told, replica.at - reached.at)
+  // The primary was not seen ahead of it: only what it has received and not replayed can be missing. Who was seen nowhere
+  // before it was asked proves nothing.
+  if (missed === undefined) return reached === undefined ? told : Math.min(told ?? 0, replica.at - reached.at)
   const least = replica.at - missed.at
   const most = reached === undefined ? Infinity : replica.at - reached.at
   return Math.min(Math.max(told ?? least, least), most)
