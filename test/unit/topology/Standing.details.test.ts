@@ -25,6 +25,9 @@ describe("which cluster it is", () => {
     const look = watch()
     look(0, { b: "lost", a: primary(0) })
     const standings = look(1, { a: primary(1), b: primary(1, { ...foreign, timeline: 9, lsn: 999n }) })
+    const other = watch()
+    other(0, { a: primary(0) })
+    assert.deepStrictEqual(fenced(other(1, { a: primary(1), b: primary(1, foreign) })), { b: "other-cluster" })
     assert.deepStrictEqual(fenced(standings), { b: "other-cluster" })
     assert.deepStrictEqual(standings.get("b")?.fenced, {
       reason: "other-cluster",

@@ -61,7 +61,11 @@ export interface Candidate<N extends NodeView> {
 
 export interface Choice<N extends NodeView> {
   readonly candidates: ReadonlyArray<Candidate<N>>
-  readonly refused: ReadonlyArray<{ readonly name: string; readonly reason: Reason; readonly lagMillis?: number }>
+  readonly refused: ReadonlyArray<{
+    readonly name: string
+    readonly reason: Reason
+    readonly lagMillis: number | undefined
+  }>
 }
 
 /** Fits as asked for; fits as fallback; nothing is known; or the reason why not. */
@@ -167,13 +171,12 @@ export const choose = <N extends NodeView>(
   random: () => number
 ): Choice<N> => {
   const ranked: Array<{ candidate: Candidate<N>; rank: number; load: number; chance: number }> = []
-  const refused: Array<{ name: string; reason: Reason; lagMillis?: number }> = []
+  const refused: Array<{ name: string; reason: Reason; lagMillis: number | undefined }> = []
   for (const node of nodes) {
     const found = fit(node, want, now, thresholds)
     const rank = rankOf(node, found, want, now, thresholds, random)
     if (rank === Infinity) {
-      const lag = node.standing.lagMillis
-      refused.push({ name: node.name, reason: found as Reason, ...(lag === undefined ? {} : { lagMillis: lag }) })
+      refused.push({ name: node.name, reason: found as Reason, lagMillis: node.standing.lagMillis })
     } else {
       const verify = found === "unknown" || found === "down"
       ranked.push({ candidate: { node, verify }, rank, load: node.outstanding(), chance: random() })
@@ -221,6 +224,4 @@ export const tooStale = (
  * the last. Dead hosts therefore never cost as many timeouts as there are hosts.
  */
 export const budget = (remainingMillis: number, candidatesLeft: number, leastMillis = 50): number =>
-  candidatesLeft <= 1
-    ? Math.max(remainingMillis, 0)
-    : Math.max(Math.min(remainingMillis, Math.max(remainingMillis / candidatesLeft, leastMillis)), 0)
+  Math.max(0, Math.min(remainingMillis, Math.max(remainingMillis / Math.max(candidatesLeft, 1), leastMillis)))
