@@ -7,7 +7,8 @@
  * 1. nodes that fit and have not been tried in this call: those that can serve at once before those where one has to wait
  *    (so that every one is tried before waiting on one), the role asked for before its fallback, the own zone before others,
  *    then the least outstanding work, and chance between equals;
- * 2. nodes of which nothing is known: they are looked at before they are used (`verify`);
+ * 2. nodes that were down and have answered once, then nodes of which nothing is known: these are looked at before they are
+ *    used (`verify`);
  * 3. nodes that were tried already, in the same order;
  * 4. nodes that are down: they fail fast by themselves, and are found again by being used.
  *
@@ -68,8 +69,8 @@ export interface Choice<N extends NodeView> {
   }>
 }
 
-/** Fits as asked for; fits as fallback; nothing is known; or the reason why not. */
-type Fit = "fits" | "fallback" | "unknown" | "down" | Reason
+/** Fits as asked for; fits as fallback; would, but was just down; nothing is known; is down; or the reason why not. */
+type Fit = "fits" | "fallback" | "returning" | "unknown" | "down" | Reason
 
 /** Whether one node fits. */
 export const fit = (
@@ -87,7 +88,7 @@ export const fit = (
   if (role === undefined) return "unknown"
   if (role === "primary") {
     const found: Fit = want.role === "replica" ? (want.fallback === "primary" ? "fallback" : "wrong-role") : "fits"
-    return state.phase === "returning" && found !== "wrong-role" ? "unknown" : found
+    return state.phase === "returning" && found !== "wrong-role" ? "returning" : found
   }
   if (want.role === "primary") return "wrong-role"
   if (want.maxLagMillis !== undefined) {
@@ -95,7 +96,7 @@ export const fit = (
     if (lagMillis > want.maxLagMillis) return "too-stale"
   }
   if (want.token !== undefined && (node.switching === true || !hasReplayed(state, want.token))) return "not-replayed"
-  return state.phase === "returning" ? "unknown" : "fits"
+  return state.phase === "returning" ? "returning" : "fits"
 }
 
 /** Whether what was last seen of a node includes a write. */
@@ -105,6 +106,15 @@ export const hasReplayed = (state: NodeState.NodeState, token: Token): boolean =
   return token.timeline === undefined || seen.timeline === undefined || seen.timeline >= token.timeline
 }
 
+const refusals: ReadonlySet<Fit> = new Set<Reason>([
+  "wrong-role",
+  "fenced",
+  "too-stale",
+  "lag-unknown",
+  "not-replayed",
+  "draining"
+])
+
 const rankOf = (
   node: NodeView,
   found: Fit,
@@ -113,11 +123,12 @@ const rankOf = (
   thresholds: NodeState.Thresholds,
   random: () => number
 ): number => {
-  if (found !== "fits" && found !== "fallback" && found !== "unknown" && found !== "down") return Infinity
+  if (refusals.has(found)) return Infinity
   const tried = want.tried !== undefined && want.tried.includes(node.name)
   if (found === "down") return tried ? 160 : 128
   let rank = tried ? 64 : 0
-  if (found === "unknown") return rank + 32
+  if (found === "unknown") return rank + 48
+  if (found === "returning") return rank + 32
   if (!node.canServeNow()) rank += 16
   if (found === "fallback") rank += 8
   const share = NodeState.shareOf(node.state, now, thresholds)
