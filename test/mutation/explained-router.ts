@@ -18,5 +18,23 @@ export const explainedRouter: ReadonlyArray<Explained> = [
     original:
       '{ const only = nodes[0]! const found = fit(only, want, now, thresholds) return found === "fits" || found === "fallback" ? only : undefined }',
     reason: "the same short cut"
+  },
+  {
+    file: "topology/Route.ts",
+    original: "millis === Infinity",
+    replacement: "false",
+    reason: "a short cut: a timer that never fires"
+  },
+  {
+    file: "topology/Route.ts",
+    original: "found === undefined",
+    replacement: "true",
+    reason: "a short cut: `next` begins with the same question"
+  },
+  {
+    file: "topology/Route.ts",
+    original: "more > 1",
+    replacement: "more >= 1",
+    reason: "a short cut: whoever is the last has all that is left"
   }
 ]

@@ -1,6 +1,7 @@
 /** A role's route over servers in memory, whose looks find what a test says. */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { ConnectionError, SqlError } from "effect/sql/SqlError"
@@ -26,7 +27,10 @@ export const routeOver = (options: {
   readonly want?: Router.Want
   readonly watched?: boolean
   readonly overrides?: PgFailure.Overrides
-  readonly patience?: string
+  /** Default: the route's own. */
+  readonly patience?: Duration.Input
+  /** Default: a probe each. */
+  readonly probes?: boolean
 }) =>
   Effect.gen(function* () {
     const clock = yield* Clock.Clock
@@ -44,16 +48,17 @@ export const routeOver = (options: {
         canServeNow: () => fake.serving,
         isWarm: () => fake.warmed > 0,
         warm: Effect.sync(() => void fake.warmed++),
-        probe: { trigger: () => void fake.triggered++ }
+        probe: options.probes === false ? undefined : { trigger: () => void fake.triggered++ },
+        pool: { stats: Effect.succeed({ connecting: 0, draining: 0, idle: 1, leased: 2, max: 3, waiting: 4 }) }
       } as unknown as Member)
     }
     const noted: Array<readonly [name: string, failure: string, at: number]> = []
-    const world = { looks: 0, lookMillis: 0, look: (): void => {} }
+    const world = { looks: 0, lookMillis: 0, look: (): void => {}, closing: false }
     const cluster = {
       name: "fleet",
       topology,
       watched: options.watched ?? true,
-      closing: () => false,
+      closing: () => world.closing,
       refresh: Effect.suspend(() => {
         world.looks++
         return Effect.andThen(
@@ -65,15 +70,14 @@ export const routeOver = (options: {
         void noted.push([member.name, failure.class, at])
     } as unknown as Cluster
     const want: Router.Want = options.want ?? { role: "replica" }
-    const route = Route.make("fleet/replica", cluster, want, options.overrides ?? new Map(), {
-      patience: (options.patience ?? "2 seconds") as "2 seconds"
-    })
+    const patience = options.patience === undefined ? undefined : { patience: options.patience }
+    const route = Route.make("fleet/replica", cluster, want, options.overrides ?? new Map(), patience)
     const see = (
       name: string,
       of: (at: number, more?: Partial<NodeState.Observation>) => NodeState.Observation,
       more?: Partial<NodeState.Observation>
     ) => topology.observed(name, of(now(), { instance: name, ...more }))
-    const unseen = (name: string) => topology.failed(name, { at: now(), error: lost })
+    const unseen = (name: string, error = lost) => topology.failed(name, { at: now(), error })
     return { cluster, members, noted, now, route, see, topology, unseen, world }
   })
 
