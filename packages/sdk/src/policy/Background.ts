@@ -54,7 +54,6 @@ export const CurrentSupervisor: Context.Reference<Supervisor> = Context.Referenc
  */
 export const abandon = (caller: Fiber.Fiber<unknown, unknown>, work: Fiber.Fiber<unknown, unknown>): void => {
   work.interruptUnsafe(caller.id)
-  if (work.pollUnsafe() !== undefined) return
   caller.getRef(CurrentSupervisor).add(work)
   const release = caller.getRef(CurrentHolder)?.hold()
   work.addObserver((exit) => {

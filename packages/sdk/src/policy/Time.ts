@@ -37,12 +37,8 @@ export const after = (fiber: Fiber.Fiber<unknown, unknown>, millis: number, call
     return () => clearTimeout(timer)
   }
   const sleeper = Effect.runForkWith(fiber.context)(clock.sleep(Duration.millis(Math.max(0, millis))))
-  let wanted = true
   sleeper.addObserver((exit) => {
-    if (wanted && exit._tag === "Success") callback()
+    if (exit._tag === "Success") callback()
   })
-  return () => {
-    wanted = false
-    sleeper.interruptUnsafe()
-  }
+  return () => sleeper.interruptUnsafe()
 }
