@@ -58,7 +58,7 @@ export const abandon = (caller: Fiber.Fiber<unknown, unknown>, work: Fiber.Fiber
   const release = caller.getRef(CurrentHolder)?.hold()
   work.addObserver((exit) => {
     release?.()
-    if (exit._tag === "Failure" && Cause.hasDies(exit.cause)) emit(caller, "background", "abandoned", "defect")
+    if (exit._tag === "Failure" && Cause.hasDies(exit.cause)) emit(work, "background", "abandoned", "defect")
   })
 }
 
