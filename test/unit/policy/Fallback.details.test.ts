@@ -9,8 +9,8 @@ import { chance, recorder, through } from "./support.ts"
 
 describe("a fallback", () => {
   const down = { _tag: "Down" as const }
-  const handled = (self: Effect.Effect<string, unknown>) =>
-    Effect.exit(Fallback.orElse("f", { Down: () => Effect.succeed("instead") } as never)(self))
+  const handled = (self: Effect.Effect<string, unknown>): Effect.Effect<Exit.Exit<string, unknown>> =>
+    Effect.exit(Fallback.orElse(self, "f", { Down: () => Effect.succeed("instead") }))
 
   it.effect("stands in for what it names", () =>
     Effect.gen(function* () {

@@ -1,7 +1,6 @@
 /** What is refused for want of time, and how often: each was once a mutant that nobody noticed. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import * as TestClock from "effect/testing/TestClock"
 import * as Deadline from "../../../packages/sdk/src/policy/Deadline.ts"
 import * as Shed from "../../../packages/sdk/src/policy/Shed.ts"
 import { chance, errorOf, through } from "./support.ts"

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import type * as NodeState from "../../../packages/sdk/src/topology/NodeState.ts"
-import * as Standing from "../../../packages/sdk/src/topology/Standing.ts"
+import type * as Standing from "../../../packages/sdk/src/topology/Standing.ts"
 import { primary, replica, watch } from "./support.ts"
 
 describe("fencing", () => {
