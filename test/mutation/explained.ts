@@ -6,6 +6,8 @@ export interface Explained {
   readonly original: string
   /** Absent: any. */
   readonly replacement?: string
+  /** A part of the line it is in, where other places read the same. */
+  readonly inLine?: string
   readonly reason: string
 }
 
@@ -307,5 +309,23 @@ export const explained: ReadonlyArray<Explained> = [
     original: "millis < Infinity",
     replacement: "millis <= Infinity",
     reason: "a short cut: a sleep that never ends"
+  },
+  {
+    file: "policy/Deadline.ts",
+    original: "{ deadline.watch.live = false return resume(exit) }",
+    reason: "the same short cut"
+  },
+  {
+    file: "policy/Deadline.ts",
+    original: "{ live: true }",
+    inLine: "carried: millis",
+    reason: "nobody asks who watches a carried deadline: what is inside of it keeps it by itself"
+  },
+  {
+    file: "policy/Deadline.ts",
+    original: "true",
+    replacement: "false",
+    inLine: "carried: millis",
+    reason: "nobody asks who watches a carried deadline: what is inside of it keeps it by itself"
   }
 ]
