@@ -1,13 +1,18 @@
+import { explainedRouter } from "./explained-router.ts"
+
 /** Mutants that no test can notice, or that it would be wrong to notice, each with the reason. */
 export interface Explained {
   readonly file: string
   readonly original: string
   /** Absent: any. */
   readonly replacement?: string
+  /** A part of the line it is in, where other places read the same. */
+  readonly inLine?: string
   readonly reason: string
 }
 
 export const explained: ReadonlyArray<Explained> = [
+  ...explainedRouter,
   {
     file: "PgFailure.ts",
     original: "overrides.size > 0",
@@ -240,5 +245,87 @@ export const explained: ReadonlyArray<Explained> = [
     original: 'exit !== undefined && (exit._tag === "Success" || isFatal(exit.cause))',
     replacement: "false",
     reason: "a short cut: the race sees the end of the first attempt as well"
+  },
+  {
+    file: "policy/AdaptiveLimit.ts",
+    original: "long > short * 2",
+    replacement: "long >= short * 2",
+    reason: "of averages that are exactly one twice the other, either may be forgotten"
+  },
+  {
+    file: "policy/Bulkhead.ts",
+    original: "this.shared.adaptive !== undefined",
+    replacement: "true",
+    reason: "a short cut that spares a look at the clock: nothing else reads when the work began"
+  },
+  {
+    file: "policy/Bulkhead.ts",
+    original: 'this.resume?.(true, "")',
+    reason: "whoever is in the queue waits"
+  },
+  {
+    file: "policy/Bulkhead.ts",
+    original: "shared.maxWait !== undefined && Deadline.remainingOf(fiber) > shared.maxWait",
+    replacement: "true",
+    reason: "a timer beside a deadline that comes first"
+  },
+  {
+    file: "policy/Hedge.ts",
+    original: '{ if (exit._tag === "Success") latency.record(nowOf(caller) - begin) return resume(exit) }',
+    reason: "the same short cut"
+  },
+  {
+    file: "policy/Hedge.ts",
+    original: "!over && started <= limit",
+    replacement: "true",
+    reason: "a timer that finds nothing to do: `next` asks the same"
+  },
+  {
+    file: "policy/Hedge.ts",
+    original: "!over && started <= limit",
+    replacement: "(!over) || (started <= limit)",
+    reason: "a timer that finds nothing to do: `next` asks the same"
+  },
+  {
+    file: "policy/Jitter.ts",
+    original: "delay <= cap",
+    replacement: "delay < cap",
+    reason: "of two that are equal, either is the answer"
+  },
+  {
+    file: "policy/PolicyEvents.ts",
+    original: "listener === undefined",
+    replacement: "false",
+    reason: "a short cut: what a listener throws is swallowed, and so is that there is none"
+  },
+  {
+    file: "policy/PolicyEvents.ts",
+    original: "outer === undefined",
+    replacement: "false",
+    reason: "a short cut: what a listener throws is swallowed, and so is that there is none"
+  },
+  {
+    file: "policy/Time.ts",
+    original: "millis < Infinity",
+    replacement: "millis <= Infinity",
+    reason: "a short cut: a sleep that never ends"
+  },
+  {
+    file: "policy/Deadline.ts",
+    original: "{ deadline.watch.live = false return resume(exit) }",
+    reason: "the same short cut"
+  },
+  {
+    file: "policy/Deadline.ts",
+    original: "{ live: true }",
+    inLine: "carried: millis",
+    reason: "nobody asks who watches a carried deadline: what is inside of it keeps it by itself"
+  },
+  {
+    file: "policy/Deadline.ts",
+    original: "true",
+    replacement: "false",
+    inLine: "carried: millis",
+    reason: "nobody asks who watches a carried deadline: what is inside of it keeps it by itself"
   }
 ]

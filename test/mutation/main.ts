@@ -45,12 +45,15 @@ const oneLine = (text: string): string => {
   const flat = text.replace(/\s+/g, " ")
   return flat.length > 70 ? `${flat.slice(0, 67)}...` : flat
 }
+const lineOf = ({ file, line }: Mutant): string =>
+  fs.readFileSync(path.join(Sandbox.sdk, file), "utf8").split("\n")[line - 1] ?? ""
 const reasonOf = (mutant: Mutant): string | undefined =>
   explained.find(
     (one) =>
       one.file === mutant.file &&
       oneLine(mutant.original) === oneLine(one.original) &&
-      (one.replacement === undefined || oneLine(mutant.replacement) === oneLine(one.replacement))
+      (one.replacement === undefined || oneLine(mutant.replacement) === oneLine(one.replacement)) &&
+      (one.inLine === undefined || lineOf(mutant).includes(one.inLine))
   )?.reason
 
 const wanted = (group: Group): ReadonlyArray<string> =>
@@ -135,7 +138,9 @@ const runGroup = async (group: Group, files: ReadonlyArray<string>): Promise<Rea
     if (broken !== undefined) throw new Error(`without any mutant: ${broken.name}: ${broken.problem}`)
     const kept = path.join(results, `${group.name}.json`)
     const before: ReadonlyArray<Verdict> = fs.existsSync(kept) ? JSON.parse(fs.readFileSync(kept, "utf8")) : []
-    const spared = new Map(before.map((one) => [signature(one), one]))
+    // Two places may read the same: where one of them survived, both are tried again.
+    const noticed = (one: Verdict): number => Number(one.state === "killed" || one.state === "timeout")
+    const spared = new Map([...before].sort((a, b) => noticed(b) - noticed(a)).map((one) => [signature(one), one]))
     const keep = (verdicts: ReadonlyArray<Verdict>): void => {
       const now = new Set(verdicts.map(signature))
       fs.mkdirSync(results, { recursive: true })

@@ -36,6 +36,18 @@ describe("a breaker in detail", () => {
     assert.deepInclude(timed, { window: { millis: 10_000 }, minimumCalls: 100 })
   })
 
+  it.effect("a server that fails is a server that fails, also when the call's deadline has passed by then", () =>
+    Effect.gen(function* () {
+      const breaker = make({ consecutiveFailures: 1 })
+      const late = Effect.uninterruptible(Effect.andThen(Effect.sleep("2 seconds"), down))
+      const call = Deadline.within(breaker.protect(late, "n"), { key: "k", duration: "1 second" })
+      const fiber = yield* Effect.forkChild(Effect.exit(call), { startImmediately: true })
+      yield* TestClock.adjust("3 seconds")
+      yield* Fiber.join(fiber)
+      assert.deepInclude(yield* breaker.status("n"), { state: "open" })
+    })
+  )
+
   it.effect("counts the calls of its window, and none as slow where nothing is", () =>
     Effect.gen(function* () {
       const breaker = make({ window: 5 })

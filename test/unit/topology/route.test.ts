@@ -1,97 +1,17 @@
 /** A role's way from server to server, over servers in memory: which one serves an attempt, for how long, and what comes next. */
 import { assert, describe, it } from "@effect/vitest"
-import * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import { ConnectionError, SqlError } from "effect/sql/SqlError"
 import * as TestClock from "effect/testing/TestClock"
-import type * as PgFailure from "../../../packages/sdk/src/PgFailure.ts"
-import type { Cluster, Member } from "../../../packages/sdk/src/topology/Cluster.ts"
-import type * as NodeState from "../../../packages/sdk/src/topology/NodeState.ts"
 import * as Route from "../../../packages/sdk/src/topology/Route.ts"
-import type * as Router from "../../../packages/sdk/src/topology/Router.ts"
-import * as Topology from "../../../packages/sdk/src/topology/Topology.ts"
+import { begin, call, conflict, errorOf, routeOver, shutDown, tagged } from "./routes.ts"
 import { lost, primary, replica } from "./support.ts"
-
-interface FakeMember {
-  readonly name: string
-  warmed: number
-  triggered: number
-  serving: boolean
-  busy: number
-}
-
-/** `look` is what a refresh finds; it takes `lookMillis`. */
-const setUp = (options: {
-  readonly names: ReadonlyArray<string>
-  readonly want?: Router.Want
-  readonly watched?: boolean
-  readonly overrides?: PgFailure.Overrides
-  readonly patience?: string
-}) =>
-  Effect.gen(function* () {
-    const clock = yield* Clock.Clock
-    const now = () => clock.currentTimeMillisUnsafe()
-    // The first of equals: no chance in what these tests say.
-    const topology = yield* Topology.make<Member>({ random: () => 0.999 })
-    const members = new Map<string, FakeMember>()
-    for (const name of options.names) {
-      const fake: FakeMember = { name, warmed: 0, triggered: 0, serving: true, busy: 0 }
-      members.set(name, fake)
-      topology.add({
-        name,
-        zone: undefined,
-        outstanding: () => fake.busy,
-        canServeNow: () => fake.serving,
-        isWarm: () => fake.warmed > 0,
-        warm: Effect.sync(() => void fake.warmed++),
-        probe: { trigger: () => void fake.triggered++ }
-      } as unknown as Member)
-    }
-    const noted: Array<readonly [name: string, failure: string, at: number]> = []
-    const world = { looks: 0, lookMillis: 0, look: (): void => {} }
-    const cluster = {
-      name: "fleet",
-      topology,
-      watched: options.watched ?? true,
-      closing: () => false,
-      refresh: Effect.suspend(() => {
-        world.looks++
-        return Effect.andThen(
-          Effect.sleep(world.lookMillis),
-          Effect.sync(() => world.look())
-        )
-      }),
-      noteFailure: (member: Member, failure: PgFailure.PgFailure, at: number) =>
-        void noted.push([member.name, failure.class, at])
-    } as unknown as Cluster
-    const want: Router.Want = options.want ?? { role: "replica" }
-    const route = Route.make("fleet/replica", cluster, want, options.overrides ?? new Map(), {
-      patience: (options.patience ?? "2 seconds") as "2 seconds"
-    })
-    const see = (
-      name: string,
-      of: (at: number, more?: Partial<NodeState.Observation>) => NodeState.Observation,
-      more?: Partial<NodeState.Observation>
-    ) => topology.observed(name, of(now(), { instance: name, ...more }))
-    const unseen = (name: string) => topology.failed(name, { at: now(), error: lost })
-    return { cluster, members, noted, now, route, see, topology, unseen, world }
-  })
-
-const call = (more: Partial<Route.Call> = {}): Route.Call => ({ key: "trips", tried: [], ...more })
-const tagged = (tag: string) => Effect.fail({ _tag: tag } as const)
-const errorOf = (exit: Exit.Exit<unknown, unknown>): any => {
-  const error = Exit.isFailure(exit) ? Cause.findErrorOption(exit.cause) : undefined
-  return error?._tag === "Some" ? error.value : undefined
-}
-const begin = <A, E>(effect: Effect.Effect<A, E>) => Effect.forkChild(Effect.exit(effect), { startImmediately: true })
 
 describe("a role with one server that nobody watches", () => {
   it.effect("goes to it, without a limit of its own and without looking", () =>
     Effect.gen(function* () {
-      const { members, noted, route, world } = yield* setUp({ names: ["a"], watched: false })
+      const { members, noted, route, world } = yield* routeOver({ names: ["a"], watched: false })
       const one = call({ left: () => 5_000 })
       const told: Array<unknown> = []
       const exit = yield* Effect.exit(
@@ -117,7 +37,7 @@ describe("a role with one server that nobody watches", () => {
 describe("a role with several servers", () => {
   it.effect("tries all that fit within one attempt, each with its part of what is left, when nothing was sent", () =>
     Effect.gen(function* () {
-      const { members, now, route, see } = yield* setUp({ names: ["a", "b", "c"] })
+      const { members, now, route, see } = yield* routeOver({ names: ["a", "b", "c"] })
       for (const name of ["a", "b", "c"]) see(name, replica)
       const told: Array<readonly [string, number | undefined]> = []
       const one = call({ left: () => 9_000 - now() })
@@ -141,13 +61,11 @@ describe("a role with several servers", () => {
 
   it.effect("tries nobody else once something may have been sent", () =>
     Effect.gen(function* () {
-      const { members, noted, now, route, see } = yield* setUp({ names: ["a", "b"] })
+      const { members, noted, now, route, see } = yield* routeOver({ names: ["a", "b"] })
       see("a", replica)
       see("b", replica)
       yield* TestClock.adjust(100)
-      const cause = Object.assign(new Error("x"), { code: "57P01", severityUnlocalized: "FATAL" })
-      const sqlError = new SqlError({ reason: new ConnectionError({ cause, operation: "query" }) })
-      for (const error of [sqlError, { _tag: "RowDecodeError" }, { _tag: "AttemptTimeout" }, "text", null]) {
+      for (const error of [shutDown, { _tag: "RowDecodeError" }, { _tag: "AttemptTimeout" }, "text", null]) {
         let runs = 0
         const exit = yield* Effect.exit(
           route.attempt(call(), () =>
@@ -170,7 +88,7 @@ describe("a role with several servers", () => {
 
   it.effect("a caller that leaves after a while makes it look; one that leaves soon does not", () =>
     Effect.gen(function* () {
-      const { members, route, see } = yield* setUp({ names: ["a"] })
+      const { members, route, see } = yield* routeOver({ names: ["a"] })
       see("a", replica)
       const leave = (millis: number) =>
         Effect.gen(function* () {
@@ -188,11 +106,9 @@ describe("a role with several servers", () => {
 
   it.effect("after as many conflicts as the failure says, only the primary will do", () =>
     Effect.gen(function* () {
-      const { route, see } = yield* setUp({ names: ["p", "r"], want: { role: "replica", fallback: "primary" } })
+      const { route, see } = yield* routeOver({ names: ["p", "r"], want: { role: "replica", fallback: "primary" } })
       see("p", primary)
       see("r", replica)
-      const cause = Object.assign(new Error("x"), { code: "40001", severityUnlocalized: "ERROR" })
-      const conflict = Effect.fail(new SqlError({ reason: new ConnectionError({ cause, operation: "query" }) }))
       const one = call()
       const went: Array<string> = []
       for (let attempt = 0; attempt < 3; attempt++) {
@@ -200,7 +116,7 @@ describe("a role with several servers", () => {
           route.attempt(one, (member) => {
             went.push(member.name)
             one.tried.length = 0
-            return conflict
+            return Effect.fail(conflict)
           })
         )
       }
@@ -211,7 +127,7 @@ describe("a role with several servers", () => {
 
   it.effect("while nobody is known to fit it looks, and waits for a failover as long as its patience", () =>
     Effect.gen(function* () {
-      const { now, route, see, unseen, world } = yield* setUp({ names: ["p", "r"], want: { role: "primary" } })
+      const { now, route, see, unseen, world } = yield* routeOver({ names: ["p", "r"], want: { role: "primary" } })
       see("p", primary)
       see("r", replica)
       assert.strictEqual((yield* route.next(call())).name, "p")
@@ -249,7 +165,7 @@ describe("a role with several servers", () => {
 
   it.effect("the deadline comes before the patience, also during a look", () =>
     Effect.gen(function* () {
-      const { now, route, world } = yield* setUp({ names: ["a"] })
+      const { now, route, world } = yield* routeOver({ names: ["a"] })
       world.lookMillis = 10_000
       const from = now()
       const waiting = yield* begin(route.next(call(), from + 300))
@@ -262,7 +178,7 @@ describe("a role with several servers", () => {
 
   it.effect("waits for a write to be replayed, by looking again and again, until the deadline", () =>
     Effect.gen(function* () {
-      const { now, route, see, world } = yield* setUp({ names: ["r"] })
+      const { now, route, see, world } = yield* routeOver({ names: ["r"] })
       see("r", replica, { lsn: 100n })
       let position = 100n
       world.look = () => see("r", replica, { lsn: position })
@@ -286,7 +202,7 @@ describe("a role with several servers", () => {
 
   it.effect("says that replicas are too stale only to who declared how stale they may be", () =>
     Effect.gen(function* () {
-      const { route, see } = yield* setUp({
+      const { route, see } = yield* routeOver({
         names: ["p", "r"],
         want: { role: "replica", maxLagMillis: 1_000 },
         patience: "1 milli"
@@ -317,7 +233,7 @@ describe("a role with several servers", () => {
 
   it.effect("inside of a snapshot every call goes to its server", () =>
     Effect.gen(function* () {
-      const { route, see, topology } = yield* setUp({ names: ["a", "b"] })
+      const { route, see, topology } = yield* routeOver({ names: ["a", "b"] })
       see("a", replica)
       see("b", replica)
       for (const name of ["a", "b"]) {
@@ -332,7 +248,7 @@ describe("a role with several servers", () => {
 
   it.effect("says whether it serves, and when only the primary does so in a replica's place", () =>
     Effect.gen(function* () {
-      const { route, see, topology } = yield* setUp({
+      const { route, see, topology } = yield* routeOver({
         names: ["p", "r"],
         want: { role: "replica", fallback: "primary" }
       })

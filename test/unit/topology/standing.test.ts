@@ -1,30 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
-import * as NodeState from "../../../packages/sdk/src/topology/NodeState.ts"
-import * as Standing from "../../../packages/sdk/src/topology/Standing.ts"
-import { lost, primary, replica } from "./support.ts"
-
-type Seen = Readonly<Record<string, NodeState.Observation | "lost" | "silent">>
-
-/** Looks at several nodes again and again, as probes would. */
-const watch = () => {
-  const states = new Map<string, NodeState.NodeState>()
-  let memory = Standing.empty
-  return (now: number, seen: Seen) => {
-    for (const [name, observation] of Object.entries(seen)) {
-      const state = states.get(name) ?? NodeState.initial(now)
-      if (observation === "silent") continue
-      states.set(
-        name,
-        observation === "lost"
-          ? NodeState.fail(state, { at: now, error: lost }, now)
-          : NodeState.observe(state, observation, now)
-      )
-    }
-    const judged = Standing.judge(memory, states, now)
-    memory = judged.memory
-    return judged.standings
-  }
-}
+import type * as NodeState from "../../../packages/sdk/src/topology/NodeState.ts"
+import type * as Standing from "../../../packages/sdk/src/topology/Standing.ts"
+import { primary, replica, watch } from "./support.ts"
 
 describe("fencing", () => {
   it("of two that claim to be primary, the higher timeline is used and the other is fenced", () => {

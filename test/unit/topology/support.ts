@@ -1,5 +1,6 @@
 /** Nodes without servers, and chance that can be repeated. */
-import type * as NodeState from "../../../packages/sdk/src/topology/NodeState.ts"
+import * as NodeState from "../../../packages/sdk/src/topology/NodeState.ts"
+import * as Standing from "../../../packages/sdk/src/topology/Standing.ts"
 
 export { mulberry32 as seeded } from "../../support/random.ts"
 
@@ -31,3 +32,26 @@ export const replica = (at: number, more?: Partial<NodeState.Observation>): Node
   instance: "two",
   ...more
 })
+
+type Seen = Readonly<Record<string, NodeState.Observation | "lost" | "silent">>
+
+/** Looks at several nodes again and again, as probes would. */
+export const watch = () => {
+  const states = new Map<string, NodeState.NodeState>()
+  let memory = Standing.empty
+  return (now: number, seen: Seen) => {
+    for (const [name, observation] of Object.entries(seen)) {
+      const state = states.get(name) ?? NodeState.initial(now)
+      if (observation === "silent") continue
+      states.set(
+        name,
+        observation === "lost"
+          ? NodeState.fail(state, { at: now, error: lost }, now)
+          : NodeState.observe(state, observation, now)
+      )
+    }
+    const judged = Standing.judge(memory, states, now)
+    memory = judged.memory
+    return judged.standings
+  }
+}

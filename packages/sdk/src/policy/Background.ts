@@ -53,14 +53,14 @@ export const CurrentSupervisor: Context.Reference<Supervisor> = Context.Referenc
  * really ended.
  */
 export const abandon = (caller: Fiber.Fiber<unknown, unknown>, work: Fiber.Fiber<unknown, unknown>): void => {
-  work.interruptUnsafe(caller.id)
-  if (work.pollUnsafe() !== undefined) return
   caller.getRef(CurrentSupervisor).add(work)
   const release = caller.getRef(CurrentHolder)?.hold()
   work.addObserver((exit) => {
     release?.()
-    if (exit._tag === "Failure" && Cause.hasDies(exit.cause)) emit(caller, "background", "abandoned", "defect")
+    // By its own context: its caller may be elsewhere by then. A fiber has none any more once its observers were told.
+    if (exit._tag === "Failure" && Cause.hasDies(exit.cause)) emit(work, "background", "abandoned", "defect")
   })
+  work.interruptUnsafe(caller.id)
 }
 
 /** Waits until nothing works behind its caller any more, `grace` at the longest. Gives the number of those left. */

@@ -15,6 +15,7 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import { dual } from "effect/Function"
+import { tagOf } from "../internal/tagOf.ts"
 import { emit } from "./PolicyEvents.ts"
 
 interface Tagged {
@@ -59,11 +60,11 @@ export const orElse: {
     handlers: Readonly<Record<string, ((error: unknown) => Effect.Effect<unknown, unknown, unknown>) | undefined>>
   ): Effect.Effect<unknown, unknown, unknown> =>
     Effect.catchCause(self, (cause) => {
-      const found = Cause.hasDies(cause) || Cause.hasInterrupts(cause) ? undefined : Cause.findErrorOption(cause)
-      if (found === undefined || found._tag === "None") return Effect.failCause(cause)
-      const tag = (found.value as Partial<Tagged> | null)?._tag
-      const handler = tag !== undefined && Object.hasOwn(handlers, tag) ? handlers[tag] : undefined
-      if (handler === undefined || tag === undefined) return Effect.failCause(cause)
+      const found = Cause.findErrorOption(cause)
+      if (found._tag === "None" || Cause.hasDies(cause) || Cause.hasInterrupts(cause)) return Effect.failCause(cause)
+      const tag = String(tagOf(found.value))
+      const handler = Object.hasOwn(handlers, tag) ? handlers[tag] : undefined
+      if (handler === undefined) return Effect.failCause(cause)
       return Effect.withFiber((fiber) => {
         emit(fiber, "fallback", key, "used", { tag })
         return handler(found.value)

@@ -67,7 +67,7 @@ export const make = <E = unknown>(options: Options<E>): Hedge<E> => {
   const deposits = options.deposits ?? true
   const minimum = options.minimumMillis ?? 1
   const wanted = options.after ?? { percentile: 0.95 }
-  const percentile = typeof wanted === "object" && "percentile" in wanted ? (wanted.percentile as number) : undefined
+  const { percentile } = wanted as { readonly percentile?: number }
   const fixed = percentile === undefined ? millisOf(wanted as Duration.Input) : undefined
   const latency = Latency.make()
 
@@ -93,7 +93,7 @@ export const make = <E = unknown>(options: Options<E>): Hedge<E> => {
         if (exit._tag === "Success") latency.record(nowOf(caller) - begin)
         return resume(exit)
       }
-      const running = new Map<Fiber.Fiber<A, E1>, { readonly candidate: number; readonly begin: number }>()
+      const running = new Map<Fiber.Fiber<A, E1>, number>()
       let started = 1
       let over = false
       let cancel = (): void => {}
@@ -103,7 +103,7 @@ export const make = <E = unknown>(options: Options<E>): Hedge<E> => {
         over = true
         cancel()
         const at = nowOf(caller)
-        for (const [fiber, { begin }] of running) {
+        for (const [fiber, begin] of running) {
           // It took at least this long: without it, the percentile would forget the slow ones.
           latency.record(at - begin)
           Background.abandon(caller, fiber)
@@ -139,7 +139,7 @@ export const make = <E = unknown>(options: Options<E>): Hedge<E> => {
       const watch = (fiber: Fiber.Fiber<A, E1>, candidate: number, at = nowOf(caller)): void => {
         // Its first steps may have made the caller leave.
         if (over) return Background.abandon(caller, fiber)
-        running.set(fiber, { candidate, begin: at })
+        running.set(fiber, at)
         fiber.addObserver((exit) => {
           if (over) return
           running.delete(fiber)

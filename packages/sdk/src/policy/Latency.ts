@@ -24,7 +24,7 @@ export const make = (options?: Options): Latency => {
   const ring = new Float64Array(size)
   let sorted = new Float64Array(0)
   let recorded = 0
-  let sortedAt = -1
+  let sortedAt = -Infinity
   return {
     record: (millis) => {
       ring[recorded % size] = millis
@@ -34,7 +34,7 @@ export const make = (options?: Options): Latency => {
     percentile: (p) => {
       const count = Math.min(recorded, size)
       if (count < minimum) return undefined
-      if (sortedAt < 0 || recorded - sortedAt >= staleAfter) {
+      if (recorded - sortedAt >= staleAfter) {
         sorted = ring.slice(0, count).sort()
         sortedAt = recorded
       }

@@ -68,7 +68,6 @@ export const make = (options: Options): RetryBudget => {
         const slot = step % size
         withdrawn -= withdrawals[slot]!
         withdrawals[slot] = 0
-        deposits[slot] = 0
         // The oldest deposits leave one bucket before the oldest withdrawals do.
         deposited -= deposits[(step + 1) % size]!
         deposits[(step + 1) % size] = 0

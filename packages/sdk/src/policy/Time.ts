@@ -33,14 +33,10 @@ export const callAt = (fiber: Fiber.Fiber<unknown, unknown>, at: number, callbac
   const clock = fiber.getRef(Clock.Clock)
   if (clock === live) return Timers.callAt(at, callback)
   const sleeper = Effect.runForkWith(fiber.context)(clock.sleep(Duration.millis(Math.max(0, at - now(clock)))))
-  let wanted = true
   sleeper.addObserver((exit) => {
-    if (wanted && exit._tag === "Success") callback()
+    if (exit._tag === "Success") callback()
   })
-  return () => {
-    wanted = false
-    sleeper.interruptUnsafe()
-  }
+  return () => sleeper.interruptUnsafe()
 }
 
 /** {@link callAt}, `millis` from now. */

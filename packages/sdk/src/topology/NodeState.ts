@@ -66,7 +66,7 @@ export interface NodeState {
   readonly at: number
   /** Looks in a row that failed. */
   readonly failures: number
-  /** Looks in a row that succeeded, since the node was down. */
+  /** Looks in a row that succeeded. */
   readonly successes: number
   /** Since when its share grows. */
   readonly rampSince: number | undefined
@@ -108,8 +108,10 @@ export const initial = (now: number): NodeState => ({
   lastErrorAt: undefined
 })
 
-const enter = (state: NodeState, phase: Phase, now: number): Pick<NodeState, "phase" | "since"> =>
-  state.phase === phase ? { phase, since: state.since } : { phase, since: now }
+const enter = (state: NodeState, phase: Phase, now: number): Pick<NodeState, "phase" | "since"> => ({
+  phase,
+  since: state.phase === phase ? state.since : now
+})
 
 /** A look succeeded. Gives the same object if the evidence is older than what is known. */
 export const observe = (
@@ -120,7 +122,7 @@ export const observe = (
 ): NodeState => {
   if (observation.at < state.at) return state
   const wasDown = state.phase === "down" || state.phase === "returning"
-  const successes = wasDown ? state.successes + 1 : 0
+  const successes = state.successes + 1
   const returned = wasDown && successes >= thresholds.upAfter
   const phase = wasDown && !returned ? "returning" : "up"
   return {
@@ -129,7 +131,7 @@ export const observe = (
     observation,
     at: observation.at,
     failures: 0,
-    successes: phase === "returning" ? successes : 0,
+    successes,
     rampSince: returned ? now : state.rampSince
   }
 }
@@ -143,7 +145,7 @@ export const fail = (
 ): NodeState => {
   if (failure.at < state.at) return state
   const failures = state.failures + 1
-  const down = state.phase === "down" || state.phase === "returning" || failures >= thresholds.downAfter
+  const down = state.phase === "returning" || failures >= thresholds.downAfter
   return {
     ...state,
     ...enter(state, down ? "down" : "suspect", now),
@@ -182,6 +184,6 @@ export const roleOf = (state: NodeState, now: number, thresholds: Thresholds = d
 /** The share of its fair load that a node should get: below 1 for a while after it was down. */
 export const shareOf = (state: NodeState, now: number, thresholds: Thresholds = defaultThresholds): number => {
   if (state.rampSince === undefined) return 1
-  const grown = thresholds.rampMillis <= 0 ? 1 : (now - state.rampSince) / thresholds.rampMillis
-  return grown >= 1 ? 1 : Math.max(thresholds.rampFrom, grown)
+  const since = now - state.rampSince
+  return since >= thresholds.rampMillis ? 1 : Math.max(thresholds.rampFrom, since / thresholds.rampMillis)
 }

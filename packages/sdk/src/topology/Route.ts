@@ -24,6 +24,7 @@ import type { Cluster, Member } from "./Cluster.ts"
 import type { RoleSource } from "./Health.ts"
 import type { Token } from "./Lsn.ts"
 import * as NodeDetails from "./NodeDetails.ts"
+import type * as NodeState from "./NodeState.ts"
 import * as Router from "./Router.ts"
 
 /**
@@ -149,8 +150,10 @@ export const make = (
     const stale = Router.tooStale(call.key, wanted, topology.choose(wanted).refused)
     // A report that declares no lag has no such error: for it, nobody could serve.
     if (stale !== undefined && call.maxLagMillis !== undefined) return stale
-    const seen = topology.nodes.flatMap(({ state }) => (state.lastError === undefined ? [] : [state]))
-    const last = seen.sort((a, b) => (b.lastErrorAt ?? 0) - (a.lastErrorAt ?? 0))[0]
+    let last: NodeState.NodeState | undefined
+    for (const { state } of topology.nodes) {
+      if ((state.lastErrorAt ?? -Infinity) > (last?.lastErrorAt ?? -Infinity)) last = state
+    }
     const lastError = stale === undefined ? last?.lastError : { tag: stale._tag, message: stale.message }
     return new DatabaseUnavailable({
       pool: name,
@@ -233,9 +236,7 @@ export const make = (
   /** Whether somebody else can be asked: one that fits, or one that may be found because this one does not fit any more. */
   const isElsewhere = (call: Call, member: Member): boolean => {
     const wanted = wantOf(call)
-    return (
-      topology.untried(wanted) > 0 || topology.get(member.name) === undefined || !topology.fits(member.name, wanted)
-    )
+    return topology.untried(wanted) > 0 || !topology.fits(member.name, wanted)
   }
 
   const attempt: Route["attempt"] = (call, run) => Effect.withFiber((fiber) => attemptOf(fiber, call, run))
@@ -261,9 +262,8 @@ export const make = (
     const go = (member: Member, more: number, deadline: number | undefined): Effect.Effect<any, any, any> => {
       const now = monotonicMillis(clock)
       let until = deadline
-      if (deadline !== undefined && more > 1 && !call.tried.includes(member.name)) {
-        const others = Math.min(topology.untried(wantOf(call), now), more)
-        if (others > 1) until = now + Router.budget(deadline - now, others)
+      if (deadline !== undefined && more > 1) {
+        until = now + Router.budget(deadline - now, topology.untried(wantOf(call), now))
       }
       call.tried.push(member.name)
       const once = member.isWarm() ? run(member, until) : Effect.andThen(member.warm, run(member, until))

@@ -7,7 +7,8 @@
  * 1. nodes that fit and have not been tried in this call: those that can serve at once before those where one has to wait
  *    (so that every one is tried before waiting on one), the role asked for before its fallback, the own zone before others,
  *    then the least outstanding work, and chance between equals;
- * 2. nodes of which nothing is known: they are looked at before they are used (`verify`);
+ * 2. nodes that were down and have answered once, then nodes of which nothing is known: these are looked at before they are
+ *    used (`verify`);
  * 3. nodes that were tried already, in the same order;
  * 4. nodes that are down: they fail fast by themselves, and are found again by being used.
  *
@@ -61,11 +62,15 @@ export interface Candidate<N extends NodeView> {
 
 export interface Choice<N extends NodeView> {
   readonly candidates: ReadonlyArray<Candidate<N>>
-  readonly refused: ReadonlyArray<{ readonly name: string; readonly reason: Reason; readonly lagMillis?: number }>
+  readonly refused: ReadonlyArray<{
+    readonly name: string
+    readonly reason: Reason
+    readonly lagMillis: number | undefined
+  }>
 }
 
-/** Fits as asked for; fits as fallback; nothing is known; or the reason why not. */
-type Fit = "fits" | "fallback" | "unknown" | "down" | Reason
+/** Fits as asked for; fits as fallback; would, but was just down; nothing is known; is down; or the reason why not. */
+type Fit = "fits" | "fallback" | "returning" | "unknown" | "down" | Reason
 
 /** Whether one node fits. */
 export const fit = (
@@ -83,7 +88,7 @@ export const fit = (
   if (role === undefined) return "unknown"
   if (role === "primary") {
     const found: Fit = want.role === "replica" ? (want.fallback === "primary" ? "fallback" : "wrong-role") : "fits"
-    return state.phase === "returning" && found !== "wrong-role" ? "unknown" : found
+    return state.phase === "returning" && found !== "wrong-role" ? "returning" : found
   }
   if (want.role === "primary") return "wrong-role"
   if (want.maxLagMillis !== undefined) {
@@ -91,7 +96,7 @@ export const fit = (
     if (lagMillis > want.maxLagMillis) return "too-stale"
   }
   if (want.token !== undefined && (node.switching === true || !hasReplayed(state, want.token))) return "not-replayed"
-  return state.phase === "returning" ? "unknown" : "fits"
+  return state.phase === "returning" ? "returning" : "fits"
 }
 
 /** Whether what was last seen of a node includes a write. */
@@ -101,6 +106,15 @@ export const hasReplayed = (state: NodeState.NodeState, token: Token): boolean =
   return token.timeline === undefined || seen.timeline === undefined || seen.timeline >= token.timeline
 }
 
+const refusals: ReadonlySet<Fit> = new Set<Reason>([
+  "wrong-role",
+  "fenced",
+  "too-stale",
+  "lag-unknown",
+  "not-replayed",
+  "draining"
+])
+
 const rankOf = (
   node: NodeView,
   found: Fit,
@@ -109,11 +123,12 @@ const rankOf = (
   thresholds: NodeState.Thresholds,
   random: () => number
 ): number => {
-  if (found !== "fits" && found !== "fallback" && found !== "unknown" && found !== "down") return Infinity
+  if (refusals.has(found)) return Infinity
   const tried = want.tried !== undefined && want.tried.includes(node.name)
   if (found === "down") return tried ? 160 : 128
   let rank = tried ? 64 : 0
-  if (found === "unknown") return rank + 32
+  if (found === "unknown") return rank + 48
+  if (found === "returning") return rank + 32
   if (!node.canServeNow()) rank += 16
   if (found === "fallback") rank += 8
   const share = NodeState.shareOf(node.state, now, thresholds)
@@ -167,13 +182,12 @@ export const choose = <N extends NodeView>(
   random: () => number
 ): Choice<N> => {
   const ranked: Array<{ candidate: Candidate<N>; rank: number; load: number; chance: number }> = []
-  const refused: Array<{ name: string; reason: Reason; lagMillis?: number }> = []
+  const refused: Array<{ name: string; reason: Reason; lagMillis: number | undefined }> = []
   for (const node of nodes) {
     const found = fit(node, want, now, thresholds)
     const rank = rankOf(node, found, want, now, thresholds, random)
     if (rank === Infinity) {
-      const lag = node.standing.lagMillis
-      refused.push({ name: node.name, reason: found as Reason, ...(lag === undefined ? {} : { lagMillis: lag }) })
+      refused.push({ name: node.name, reason: found as Reason, lagMillis: node.standing.lagMillis })
     } else {
       const verify = found === "unknown" || found === "down"
       ranked.push({ candidate: { node, verify }, rank, load: node.outstanding(), chance: random() })
@@ -221,6 +235,4 @@ export const tooStale = (
  * the last. Dead hosts therefore never cost as many timeouts as there are hosts.
  */
 export const budget = (remainingMillis: number, candidatesLeft: number, leastMillis = 50): number =>
-  candidatesLeft <= 1
-    ? Math.max(remainingMillis, 0)
-    : Math.max(Math.min(remainingMillis, Math.max(remainingMillis / candidatesLeft, leastMillis)), 0)
+  Math.max(0, Math.min(remainingMillis, Math.max(remainingMillis / Math.max(candidatesLeft, 1), leastMillis)))

@@ -36,6 +36,13 @@ export interface Standing {
 
 export const nothing: Standing = { role: undefined, fenced: undefined, lagMillis: undefined, lagBytes: undefined }
 
+/** A node whose role is known, and what it said. */
+interface Answer {
+  readonly name: string
+  readonly role: NodeState.Role
+  readonly seen: NodeState.Observation
+}
+
 interface Sample {
   readonly at: number
   readonly lsn: Lsn
@@ -58,7 +65,7 @@ export interface Memory {
 export const empty: Memory = {
   systemId: undefined,
   timeline: undefined,
-  timelineAt: -Infinity,
+  timelineAt: 0,
   timelineNode: undefined,
   primary: undefined,
   primaryInstance: undefined,
@@ -75,148 +82,124 @@ export const judge = (
   now: number,
   thresholds: NodeState.Thresholds = NodeState.defaultThresholds
 ): { readonly memory: Memory; readonly standings: ReadonlyMap<string, Standing> } => {
-  const roles = new Map<string, NodeState.Role | undefined>()
-  for (const [name, state] of nodes) roles.set(name, NodeState.roleOf(state, now, thresholds))
-
-  const systemId = clusterOf(memory.systemId, nodes, roles)
-  let next: Memory = systemId === memory.systemId ? memory : { ...empty, systemId }
-  const ours = (state: NodeState.NodeState): boolean =>
-    systemId === undefined || state.observation?.systemId === undefined || state.observation.systemId === systemId
-
-  let ahead: NodeState.Observation | undefined
-  let aheadOn: string | undefined
+  const answered: Array<Answer> = []
   for (const [name, state] of nodes) {
-    const seen = state.observation
+    const role = NodeState.roleOf(state, now, thresholds)
+    if (role !== undefined) answered.push({ name, role, seen: state.observation! })
+  }
+
+  const systemId = clusterOf(memory.systemId, answered, nodes.size)
+  let next: Memory = systemId === memory.systemId ? memory : { ...empty, systemId }
+  const ours = ({ seen }: Answer): boolean => seen.systemId === undefined || seen.systemId === systemId
+
+  let ahead: Answer | undefined
+  for (const answer of answered) {
     // A standby may announce the new timeline before its primary was asked.
-    if (roles.get(name) === undefined || seen?.timeline === undefined || !ours(state)) continue
-    if (seen.timeline > (ahead?.timeline ?? next.timeline ?? 0)) {
-      ahead = seen
-      aheadOn = name
-    }
+    if (ours(answer) && (answer.seen.timeline ?? 0) > (ahead?.seen.timeline ?? next.timeline ?? 0)) ahead = answer
   }
   if (ahead !== undefined) {
-    next = { ...next, timeline: ahead.timeline, timelineAt: ahead.at, timelineNode: aheadOn, samples: [] }
+    const { name, seen } = ahead
+    next = { ...next, timeline: seen.timeline, timelineAt: seen.at, timelineNode: name, samples: [] }
   }
 
   const fenced = new Map<string, Fenced>()
-  const claims: Array<[name: string, state: NodeState.NodeState]> = []
-  for (const [name, state] of nodes) {
-    const role = roles.get(name)
-    if (role === undefined) continue
-    const timeline = state.observation?.timeline
+  const claims: Array<Answer> = []
+  for (const answer of answered) {
+    const { name, role, seen } = answer
+    const { timeline } = seen
     const refuse = (reason: Fenced["reason"], by: string | undefined): void => {
       fenced.set(name, { reason, by, timeline, highestTimeline: next.timeline })
     }
-    if (!ours(state)) refuse("other-cluster", next.primary)
+    if (!ours(answer)) refuse("other-cluster", next.primary)
     else if (role !== "replica" && timeline !== undefined && timeline < (next.timeline ?? timeline)) {
       refuse("old-timeline", next.timelineNode)
-    } else if (role === "primary") claims.push([name, state])
+    } else if (role === "primary") claims.push(answer)
   }
 
-  next = choosePrimary(next, claims, fenced)
-  const primary = next.primary === undefined ? undefined : nodes.get(next.primary)
-  if (primary?.observation !== undefined && claims.some(([name]) => name === next.primary)) {
-    next = remember(next, primary.observation)
+  const used = choosePrimary(next, claims)
+  if (used !== undefined) {
+    for (const { name, seen } of claims) {
+      if (isOther(used.seen, seen)) {
+        fenced.set(name, {
+          reason: "second-primary",
+          by: used.name,
+          timeline: seen.timeline,
+          highestTimeline: next.timeline
+        })
+      }
+    }
+    next = remember({ ...next, primary: used.name, primaryInstance: used.seen.instance }, used.seen)
   }
 
   const standings = new Map<string, Standing>()
-  for (const [name, state] of nodes) {
-    const role = roles.get(name)
-    if (role === undefined) standings.set(name, nothing)
-    else {
-      const lagMillis = role === "replica" ? lagOf(next, state.observation!) : 0
-      const newest = next.samples.at(-1)?.lsn
-      const lsn = state.observation!.lsn
-      standings.set(name, {
-        role,
-        fenced: fenced.get(name),
-        lagMillis,
-        lagBytes:
-          role !== "replica" ? 0 : newest === undefined || lsn === undefined ? undefined : Number(max0(newest - lsn))
-      })
-    }
+  for (const name of nodes.keys()) standings.set(name, nothing)
+  const newest = next.samples.at(-1)?.lsn
+  for (const { name, role, seen } of answered) {
+    const behind = (): number | undefined =>
+      newest === undefined || seen.lsn === undefined ? undefined : Math.max(Number(newest - seen.lsn), 0)
+    standings.set(name, {
+      role,
+      fenced: fenced.get(name),
+      lagMillis: role === "replica" ? lagOf(next, seen) : 0,
+      lagBytes: role === "replica" ? behind() : 0
+    })
   }
   return { memory: next, standings }
 }
 
 /** The system identifier of most nodes that answer; between equals, the one that held so far. */
-const clusterOf = (
-  current: string | undefined,
-  nodes: ReadonlyMap<string, NodeState.NodeState>,
-  roles: ReadonlyMap<string, NodeState.Role | undefined>
-): string | undefined => {
-  const votes = new Map<string, number>()
-  for (const [name, state] of nodes) {
-    const id = state.observation?.systemId
-    if (id !== undefined && roles.get(name) !== undefined) votes.set(id, (votes.get(id) ?? 0) + 1)
+const clusterOf = (current: string | undefined, answered: ReadonlyArray<Answer>, nodes: number): string | undefined => {
+  const votes = new Map<string | undefined, number>()
+  for (const { seen } of answered) {
+    if (seen.systemId !== undefined) votes.set(seen.systemId, (votes.get(seen.systemId) ?? 0) + 1)
   }
   let best = current
-  for (const [id, count] of votes) if (best === undefined || count > (votes.get(best) ?? 0)) best = id
-  // One node alone does not overrule what several have agreed on: they may just be away.
-  if (
-    current !== undefined &&
-    best !== current &&
-    !votes.has(current) &&
-    nodes.size > 1 &&
-    (votes.get(best!) ?? 0) * 2 <= nodes.size
-  ) {
-    return current
-  }
-  return best
-}
-
-/** Of servers that claim to be primary on one timeline, one is used. Servers without timelines or instances all are. */
-const choosePrimary = (
-  memory: Memory,
-  claims: ReadonlyArray<readonly [name: string, state: NodeState.NodeState]>,
-  fenced: Map<string, Fenced>
-): Memory => {
-  if (claims.length === 0) return memory
-  const instanceOf = (state: NodeState.NodeState) => state.observation?.instance
-  const rank = ([name, state]: (typeof claims)[number]): number =>
-    name === memory.primary
-      ? 2
-      : memory.primaryInstance !== undefined && instanceOf(state) === memory.primaryInstance
-        ? 1
-        : 0
-  let used = claims[0]!
-  for (const claim of claims) {
-    if (rank(claim) > rank(used)) used = claim
-    else if (rank(claim) === rank(used) && (claim[1].observation?.lsn ?? 0n) > (used[1].observation?.lsn ?? 0n))
-      used = claim
-  }
-  const instance = instanceOf(used[1])
-  for (const [name, state] of claims) {
-    const timeline = state.observation?.timeline
-    if (timeline === undefined || instance === undefined || instanceOf(state) === undefined) continue
-    if (instanceOf(state) !== instance) {
-      fenced.set(name, { reason: "second-primary", by: used[0], timeline, highestTimeline: memory.timeline })
+  let most = votes.get(current) ?? 0
+  for (const [id, count] of votes) {
+    if (count > most) {
+      best = id
+      most = count
     }
   }
-  return used[0] === memory.primary && instance === memory.primaryInstance
-    ? memory
-    : { ...memory, primary: used[0], primaryInstance: instance }
+  // Where nobody of the known cluster answers, they may just be away: only more than half of all nodes overrule them.
+  return current !== undefined && !votes.has(current) && most * 2 <= nodes ? current : best
 }
+
+/** Of servers that claim to be primary: the one in use, also under another name; else the one that has written most. */
+const choosePrimary = (memory: Memory, claims: ReadonlyArray<Answer>): Answer | undefined => {
+  const rank = ({ name, seen }: Answer): number =>
+    name === memory.primary ? 2 : seen.instance === memory.primaryInstance ? 1 : 0
+  let used = claims[0]
+  for (const claim of claims) {
+    const ahead = rank(claim) - rank(used!)
+    if (ahead > 0 || (ahead === 0 && (claim.seen.lsn ?? 0n) > (used!.seen.lsn ?? 0n))) used = claim
+  }
+  return used
+}
+
+/** Two servers that claim the same, by what they tell. Servers without timelines or instances are all used. */
+const isOther = (used: NodeState.Observation, seen: NodeState.Observation): boolean =>
+  seen.timeline !== undefined &&
+  used.instance !== undefined &&
+  seen.instance !== undefined &&
+  seen.instance !== used.instance
 
 const remember = (memory: Memory, primary: NodeState.Observation): Memory => {
-  if (primary.lsn === undefined) return memory
-  const last = memory.samples.at(-1)
-  if (last !== undefined && last.at >= primary.at) return memory
-  const kept = memory.samples.length < mostSamples ? memory.samples : memory.samples.slice(-mostSamples + 1)
-  return { ...memory, samples: [...kept, { at: primary.at, lsn: primary.lsn }] }
+  const { at, lsn } = primary
+  // Every look at any node comes by here.
+  if (lsn === undefined || at <= (memory.samples.at(-1)?.at ?? -Infinity)) return memory
+  return { ...memory, samples: [...memory.samples, { at, lsn }].slice(-mostSamples) }
 }
-
-const max0 = (value: bigint): bigint => (value < 0n ? 0n : value)
 
 /** See the top of this file. In milliseconds before the replica was asked. */
 const lagOf = (memory: Memory, replica: NodeState.Observation): number | undefined => {
   const { lsn, timeline } = replica
   const told = replica.delayMillis
-  if (timeline !== undefined && memory.timeline !== undefined && timeline < memory.timeline) {
+  if ((timeline ?? Infinity) < (memory.timeline ?? 0)) {
     // It does not follow the promoted server (yet): it has missed what was written since then.
-    return Math.max(told ?? 0, replica.at - memory.timelineAt, 0)
+    return Math.max(told ?? 0, replica.at - memory.timelineAt)
   }
-  if (lsn === undefined || memory.samples.length === 0) return told
+  if (lsn === undefined) return told
   let reached: Sample | undefined
   let missed: Sample | undefined
   for (const sample of memory.samples) {
@@ -227,9 +210,9 @@ const lagOf = (memory: Memory, replica: NodeState.Observation): number | undefin
       break
     }
   }
-  // The primary was not seen ahead of it: only what it has received and not replayed can be missing.
-  if (missed === undefined)
-    return told === undefined ? 0 : reached === undefined ? told : Math.min(told, replica.at - reached.at)
+  // The primary was not seen ahead of it: only what it has received and not replayed can be missing. Who was seen nowhere
+  // before it was asked proves nothing.
+  if (missed === undefined) return reached === undefined ? told : Math.min(told ?? 0, replica.at - reached.at)
   const least = replica.at - missed.at
   const most = reached === undefined ? Infinity : replica.at - reached.at
   return Math.min(Math.max(told ?? least, least), most)

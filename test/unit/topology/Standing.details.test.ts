@@ -1,0 +1,217 @@
+/** Who is fenced and how far a replica is behind, in the cases that are rare: each was once a mutant that nobody noticed. */
+import { assert, describe, it } from "@effect/vitest"
+import * as NodeState from "../../../packages/sdk/src/topology/NodeState.ts"
+import * as Standing from "../../../packages/sdk/src/topology/Standing.ts"
+import { primary, replica, watch } from "./support.ts"
+
+type Standings = ReadonlyMap<string, Standing.Standing>
+
+/** Who is fenced, and why. */
+const fenced = (standings: Standings): Readonly<Record<string, string>> =>
+  Object.fromEntries(
+    [...standings].flatMap(([name, one]) => (one.fenced === undefined ? [] : [[name, one.fenced.reason]]))
+  )
+
+describe("which cluster it is", () => {
+  const foreign = { systemId: "8", instance: "foreign" }
+  const others = (now: number, ...names: ReadonlyArray<string>) =>
+    Object.fromEntries(names.map((name) => [name, replica(now, foreign)]))
+
+  it("one server that answers is enough to begin with", () => {
+    assert.deepStrictEqual(fenced(watch()(0, { a: primary(0), b: "lost", c: "lost" })), {})
+  })
+
+  it("between equals it is the one that held so far, whatever the order of the servers", () => {
+    const look = watch()
+    look(0, { b: "lost", a: primary(0) })
+    const standings = look(1, { a: primary(1), b: primary(1, { ...foreign, timeline: 9, lsn: 999n }) })
+    const other = watch()
+    other(0, { a: primary(0) })
+    assert.deepStrictEqual(fenced(other(1, { a: primary(1), b: primary(1, foreign) })), { b: "other-cluster" })
+    assert.deepStrictEqual(fenced(standings), { b: "other-cluster" })
+    assert.deepStrictEqual(standings.get("b")?.fenced, {
+      reason: "other-cluster",
+      by: "a",
+      timeline: 9,
+      highestTimeline: 1
+    })
+  })
+
+  it("who has more servers that answer outvotes who has fewer", () => {
+    const look = watch()
+    look(0, { a: primary(0), b: "lost", c: "lost" })
+    assert.deepStrictEqual(fenced(look(1, { a: primary(1), ...others(1, "b", "c") })), { a: "other-cluster" })
+    // Those that come back turn it again: it is counted anew each time.
+    const back = look(2, { a: primary(2), b: replica(2), c: replica(2), ...others(2, "d", "e") })
+    assert.deepStrictEqual(fenced(back), { d: "other-cluster", e: "other-cluster" })
+  })
+
+  it("while nobody of it answers, half of all servers do not overrule it, and more than half do", () => {
+    const look = watch()
+    look(0, { a: primary(0), b: replica(0), c: replica(0), d: replica(0) })
+    const half = look(1, { a: "lost", b: "lost", ...others(1, "c", "d") })
+    assert.deepStrictEqual(fenced(half), { c: "other-cluster", d: "other-cluster" })
+    assert.deepStrictEqual(fenced(look(2, { b: "lost", ...others(2, "c", "d") })), fenced(half))
+    assert.deepStrictEqual(fenced(look(3, others(3, "b", "c", "d"))), {})
+  })
+
+  it("a single server that was built anew is not fenced for what its predecessor was", () => {
+    const look = watch()
+    look(0, { a: primary(0, { timeline: 9 }) })
+    const standings = look(1, { a: primary(1, { ...foreign, timeline: 1 }) })
+    assert.deepStrictEqual(fenced(standings), {})
+    assert.strictEqual(standings.get("a")?.role, "primary")
+  })
+
+  it("a server that does not tell its cluster is none of another one", () => {
+    const standings = watch()(0, { a: primary(0), b: replica(0, { systemId: undefined }) })
+    assert.deepStrictEqual(fenced(standings), {})
+    // Nor has it a vote.
+    const mute = { systemId: undefined }
+    assert.deepStrictEqual(fenced(watch()(0, { b: replica(0, mute), c: replica(0, mute), a: primary(0) })), {})
+  })
+})
+
+describe("which of two primaries of one timeline", () => {
+  const second = (now: number, more?: Partial<NodeState.Observation>) => primary(now, { instance: "two", ...more })
+
+  it("at first sight: the one that has written most, and the first of those that have written as much", () => {
+    const more = { lsn: 900n }
+    assert.deepStrictEqual(fenced(watch()(0, { a: primary(0), b: second(0, more) })), { a: "second-primary" })
+    assert.deepStrictEqual(fenced(watch()(0, { a: primary(0, more), b: second(0) })), { b: "second-primary" })
+    const equals = watch()(0, { a: primary(0), b: second(0) })
+    assert.deepStrictEqual(equals.get("b")?.fenced, {
+      reason: "second-primary",
+      by: "a",
+      timeline: 1,
+      highestTimeline: 1
+    })
+    const unwritten = { lsn: undefined }
+    assert.deepStrictEqual(fenced(watch()(0, { a: primary(0, unwritten), b: second(0) })), { a: "second-primary" })
+    assert.deepStrictEqual(fenced(watch()(0, { a: primary(0), b: second(0, unwritten) })), { b: "second-primary" })
+  })
+
+  it("then the one in use, wherever it stands in the list, and though it was restarted", () => {
+    const look = watch()
+    look(0, { a: "lost", b: primary(0) })
+    assert.deepStrictEqual(fenced(look(1, { a: second(1, { lsn: 900n }), b: primary(1) })), { a: "second-primary" })
+    const restarted = primary(2, { instance: "one again" })
+    assert.deepStrictEqual(fenced(look(2, { a: second(2, { lsn: 900n }), b: restarted })), { a: "second-primary" })
+  })
+
+  it("the one in use is known under its other name too", () => {
+    const look = watch()
+    look(0, { a: "lost", host: "lost", vip: primary(0) })
+    const seen = { a: second(1, { lsn: 900n }), host: primary(1), vip: "lost" as const }
+    assert.deepStrictEqual(fenced(look(1, seen)), { a: "second-primary" })
+    // And from then on it is that name that is in use.
+    const later = { a: second(2, { lsn: 900n }), host: primary(2, { instance: "one again" }) }
+    assert.deepStrictEqual(fenced(look(2, later)), { a: "second-primary" })
+  })
+
+  it("servers that tell no timeline, or no instance, are all used", () => {
+    const untold = { timeline: undefined }
+    assert.deepStrictEqual(fenced(watch()(0, { a: primary(0, untold), b: second(0, untold) })), {})
+    assert.deepStrictEqual(fenced(watch()(0, { a: primary(0), b: primary(0, { instance: undefined }) })), {})
+    assert.deepStrictEqual(fenced(watch()(0, { a: primary(0, { instance: undefined }), b: second(0) })), {})
+  })
+})
+
+describe("how far behind", () => {
+  const hour = 3_600_000
+  const lagOf = (standings: Standings, name = "b") => standings.get(name)?.lagMillis
+  const positions = (lsn: bigint) => ({ lsn, receiveLsn: lsn })
+
+  it("nobody out of recovery is: neither the primary nor who refuses writes nor who is fenced", () => {
+    const look = watch()
+    look(0, { a: primary(0, { lsn: 500n }) })
+    const standings = look(5_000, {
+      a: primary(5_000, { lsn: 900n }),
+      b: primary(5_000, { instance: "two", lsn: 100n }),
+      c: primary(5_000, { instance: "three", lsn: 100n, readOnly: true })
+    })
+    for (const [name, { lagBytes, lagMillis }] of standings) assert.deepStrictEqual([lagMillis, lagBytes], [0, 0], name)
+    assert.deepStrictEqual(fenced(standings), { b: "second-primary" })
+  })
+
+  it("a replica that has all that the primary was seen to write is behind by no more than since then", () => {
+    const look = watch()
+    look(1_000, { a: primary(1_000), b: replica(1_000) })
+    const received = { lsn: 100n, receiveLsn: 120n }
+    assert.strictEqual(lagOf(look(3_000, { b: replica(3_000, { ...received, delayMillis: hour }) })), 2_000)
+    assert.strictEqual(lagOf(look(4_000, { b: replica(4_000, { ...received, delayMillis: 300 }) })), 300)
+    // Asked in the same millisecond: not at all.
+    const both = { a: primary(5_000), b: replica(5_000, { ...received, delayMillis: hour }) }
+    assert.strictEqual(lagOf(look(5_000, both)), 0)
+    assert.strictEqual(lagOf(look(6_000, { b: replica(6_000, { delayMillis: undefined }) })), 0)
+  })
+
+  it("a replica that is ahead of where the primary was last seen has nothing to catch up with", () => {
+    const look = watch()
+    const standings = look(0, { a: primary(0), b: replica(0, positions(150n)) })
+    assert.strictEqual(standings.get("b")?.lagBytes, 0)
+    assert.strictEqual(look(1, { b: replica(1, positions(70n)) }).get("b")?.lagBytes, 30)
+  })
+
+  it("what the primary wrote after the replica was asked says nothing of it", () => {
+    const look = watch()
+    look(0, { a: primary(0), b: replica(0) })
+    const asked = replica(900, { delayMillis: undefined })
+    assert.strictEqual(lagOf(look(1_000, { a: primary(1_000, { lsn: 200n }), b: asked })), 0)
+  })
+
+  it("what nobody tells is not known: it is not called fresh", () => {
+    const untold = (at: number) => replica(at, { receiveLsn: 900n, delayMillis: undefined })
+    assert.isUndefined(lagOf(watch()(0, { b: untold(0) })), "no primary was seen")
+    assert.isUndefined(
+      lagOf(watch()(100, { b: untold(0), a: primary(100, { lsn: 900n }) })),
+      "nor any before it was asked"
+    )
+    assert.isUndefined(watch()(0, { b: untold(0) }).get("b")?.lagBytes)
+    assert.isUndefined(watch()(0, { a: primary(0), b: replica(0, { lsn: undefined }) }).get("b")?.lagBytes)
+  })
+
+  it("is the replica's own word where positions are not told", () => {
+    const own = { delayMillis: 300 }
+    const mute = watch()
+    mute(0, { a: primary(0, { lsn: undefined }) })
+    const standings = mute(5_000, { a: primary(5_000, { lsn: undefined }), b: replica(5_000, own) })
+    assert.deepStrictEqual([lagOf(standings), standings.get("b")?.lagBytes], [300, undefined])
+    const look = watch()
+    look(0, { a: primary(0) })
+    assert.strictEqual(lagOf(look(5_000, { b: replica(5_000, { ...own, lsn: undefined }) })), 300)
+    assert.strictEqual(lagOf(watch()(0, { b: replica(0, own) })), 300)
+  })
+
+  it("a replica of the timeline before is behind at least since the promotion, and as far as it says if that is more", () => {
+    const look = watch()
+    look(1_000, { a: primary(1_000, { timeline: 2, instance: "two" }), b: replica(1_000) })
+    const asked = (delayMillis: number | undefined) => lagOf(look(5_000, { b: replica(5_000, { delayMillis }) }))
+    assert.deepStrictEqual([asked(undefined), asked(3_000), asked(hour)], [4_000, 4_000, hour])
+    // One that does not tell its timeline may well follow.
+    assert.strictEqual(lagOf(look(6_000, { b: replica(6_000, { timeline: undefined, delayMillis: 7 }) })), 7)
+  })
+
+  it("two minutes of the primary's positions are remembered, however often the others are looked at, and no more", () => {
+    const states = new Map<string, NodeState.NodeState>()
+    let memory = Standing.empty
+    const look = (name: string, observation: NodeState.Observation) => {
+      const now = observation.at
+      states.set(name, NodeState.observe(states.get(name) ?? NodeState.initial(now), observation, now))
+      const judged = Standing.judge(memory, states, now)
+      memory = judged.memory
+      return judged.standings
+    }
+    const stuck = (second: number) => {
+      look("a", primary(second * 1_000, { lsn: 100n + BigInt(second) }))
+      for (const name of ["b", "c"]) look(name, replica(second * 1_000, { instance: name }))
+      return lagOf(look("d", replica(second * 1_000, { instance: "d" })))
+    }
+    for (let second = 0; second <= 120; second++) {
+      assert.strictEqual(stuck(second), Math.max(second - 1, 0) * 1_000, `after ${second} seconds`)
+    }
+    for (let second = 121; second <= 400; second++) stuck(second)
+    assert.strictEqual(memory.samples.length, 128)
+    assert.strictEqual(stuck(401), 127_000)
+  })
+})
