@@ -53,6 +53,26 @@ describe("idle sessions", () => {
   )
 })
 
+describe("a connect on its way", () => {
+  it.effect("is no session yet: the one that works is not closed because of it", () =>
+    Effect.gen(function* () {
+      yield* begin
+      const server = new FakeServer()
+      const { events, pool } = yield* told(server, { min: 1, max: 2, idleTimeout: "2 seconds" })
+      const holder = yield* start(hold(pool, 100))
+      server.blackHole = true
+      const waiter = yield* start(hold(pool, 0))
+      yield* TestClock.adjust("4 seconds")
+      yield* Effect.all([Fiber.join(holder), Fiber.join(waiter)])
+      assert.strictEqual((yield* pool.stats).connecting, 1)
+      assert.deepStrictEqual(closings(events), [])
+      server.blackHole = false
+      yield* TestClock.adjust("1 minute")
+      assert.strictEqual((yield* pool.stats).idle, 1)
+    })
+  )
+})
+
 describe("a process that stood still", () => {
   /** A pool whose wall clock can leap ahead of the monotonic one, as on a machine that was paused. */
   const paused = (options: Parameters<typeof told>[1]) =>

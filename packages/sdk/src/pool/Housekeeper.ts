@@ -68,7 +68,7 @@ export class Housekeeper<S extends Poolable> {
   private endIdle(home: Compartment<S>, now: number): void {
     const { core } = this
     for (const entry of home.idle.slice()) {
-      if (home.live + home.connecting <= home.min) return
+      if (home.live <= home.min) return
       if (now - entry.idleSince >= core.settings.idleTimeout) core.care.retire(entry, "idle")
     }
   }
