@@ -190,19 +190,21 @@ export class Connector<S extends Poolable> {
   private run(attempt: Attempt<S>): Effect.Effect<void> {
     return Effect.uninterruptibleMask((restore) =>
       Effect.flatMap(Effect.exit(restore(this.open(attempt))), (exit) => {
-        if (Exit.isSuccess(exit) && attempt.state !== "cancelled") {
-          const dead = exit.value.dead
-          if (dead !== undefined) return this.fail(attempt, dead)
+        if (attempt.state === "cancelled") {
+          attempt.session?.destroy()
           this.end(attempt)
-          this.port.connected(attempt, exit.value)
+          this.port.ended()
           return Effect.void
         }
-        attempt.session?.destroy()
-        if (Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause) && attempt.state !== "cancelled") {
+        if (Exit.isFailure(exit)) {
+          attempt.session?.destroy()
+          // Also one that interrupted itself: the pool interrupts only what it has cancelled.
           return this.fail(attempt, sqlErrorOf(exit.cause))
         }
+        const dead = exit.value.dead
+        if (dead !== undefined) return this.fail(attempt, dead)
         this.end(attempt)
-        this.port.ended()
+        this.port.connected(attempt, exit.value)
         return Effect.void
       })
     )
