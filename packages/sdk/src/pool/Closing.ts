@@ -41,7 +41,7 @@ export class Closing<S extends Poolable> {
       core.state = "closing"
       core.emit({ _tag: "Closing" })
       this.retireIdle()
-      core.onChange?.("ended")
+      core.onChange("ended")
       core.flush()
       yield* emptyWithin(gracefulMillis)
       this.cancel()
@@ -70,7 +70,7 @@ export class Closing<S extends Poolable> {
     for (const entry of core.sessions) {
       if (entry.state === "leased") core.outbox.defer(() => void core.outbox.fork(entry.session.cancel))
     }
-    core.onChange?.("ended")
+    core.onChange("ended")
   }
 
   private destroy(): void {
