@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Random from "effect/Random"
 import * as Stream from "effect/Stream"
+import * as TestClock from "effect/testing/TestClock"
 import * as SessionPool from "../../../packages/sdk/src/pool/SessionPool.ts"
 import type { FakeServer, FakeSession } from "./FakeSession.ts"
 
@@ -67,6 +68,8 @@ export const told = (server: FakeServer, options: Partial<SessionPool.PoolOption
         onRelease: (lane, millis) => void leases.push(["release", lane, millis])
       }
     })
+    // A test that fails while a pool is closing would never end: time stands still by then.
+    yield* Effect.addFinalizer(() => TestClock.adjust("1 minute"))
     return { events, leases, pool, tags: () => events.map(({ _tag }) => _tag) }
   })
 
