@@ -135,6 +135,39 @@ describe("a connect that fails", () => {
   )
 })
 
+describe("while a node fails", () => {
+  it.effect("one attempt at a time is made", () =>
+    Effect.gen(function* () {
+      yield* begin
+      const server = Object.assign(new FakeServer(), { connectMillis: 100, down: lost("refused") })
+      const { pool } = yield* steady(server, { min: 3, max: 3, connectConcurrency: 3 })
+      assert.strictEqual(server.connecting, 3)
+      yield* TestClock.adjust(650)
+      assert.deepStrictEqual([server.connectAttempts, server.connecting], [4, 1])
+      assert.strictEqual((yield* pool.stats).connecting, 1)
+    })
+  )
+
+  it.effect("attempts that were given up do not make the pause longer", () =>
+    Effect.gen(function* () {
+      yield* begin
+      const server = Object.assign(new FakeServer(), { connectMillis: 100, down: lost("refused") })
+      const { events, pool } = yield* steady(server, {
+        min: 1,
+        max: 1,
+        connectBackoff: Schedule.exponential("100 millis")
+      })
+      for (let times = 0; times < 3; times++) {
+        yield* TestClock.adjust(50)
+        yield* pool.evictAll
+      }
+      yield* TestClock.adjust(100)
+      const pauses = events.flatMap((event) => (event._tag === "ConnectFailed" ? [event.retryInMillis] : []))
+      assert.deepStrictEqual(pauses, [50])
+    })
+  )
+})
+
 describe("callers of a node that fails", () => {
   it.effect("are told why and when it is tried again, and the first one then is let in to cause it", () =>
     Effect.gen(function* () {

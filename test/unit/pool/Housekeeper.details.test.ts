@@ -140,8 +140,10 @@ describe("a node whose sessions died right after their start", () => {
       const up = () => events.filter(({ _tag }) => _tag === "Up")
       yield* TestClock.adjust(500)
       server.sessions[0]!.die(lost("closed during startup"))
+      yield* TestClock.adjust(499)
+      assert.strictEqual(server.connectAttempts, 1)
       // The pause of half a second ends with the first round; the next session is opened in it.
-      yield* TestClock.adjust("1499 millis")
+      yield* TestClock.adjust("1 second")
       assert.strictEqual((yield* pool.stats).idle, 1)
       assert.deepStrictEqual(up(), [])
       yield* TestClock.adjust(1)
@@ -149,6 +151,44 @@ describe("a node whose sessions died right after their start", () => {
       assert.strictEqual((yield* pool.stats).connectFailures, 0)
       yield* TestClock.adjust("10 seconds")
       assert.lengthOf(up(), 1)
+    })
+  )
+})
+
+describe("rounds", () => {
+  it.effect("keep to their interval, whatever else wakes the pool", () =>
+    Effect.gen(function* () {
+      yield* begin
+      const { events, pool } = yield* told(new FakeServer(), {
+        max: 2,
+        idleTimeout: "1500 millis",
+        lanes: { batch: { cap: 1 } }
+      })
+      yield* start(hold(pool, 60_000, { lane: "batch" }))
+      yield* hold(pool, 0)
+      const now = yield* Clock.currentTimeMillis
+      yield* start(Effect.exit(hold(pool, 0, { lane: "batch", deadline: now + 1_700 })))
+      yield* TestClock.adjust("3 seconds")
+      assert.deepStrictEqual(closings(events), [["idle", 2_000]])
+    })
+  )
+
+  it.effect("take a session that was just opened for no proof that the node is up", () =>
+    Effect.gen(function* () {
+      yield* begin
+      const server = new FakeServer()
+      const { tags } = yield* Effect.provideService(
+        told(server, { min: 1, max: 1, connectBackoff: Schedule.spaced("1 second") }),
+        Random.Random,
+        fixedChance(0.5)
+      )
+      yield* TestClock.adjust(400)
+      server.sessions[0]!.die(lost("closed during startup"))
+      yield* TestClock.adjust("1500 millis")
+      assert.strictEqual(server.connectAttempts, 2)
+      assert.notInclude(tags(), "Up")
+      yield* TestClock.adjust(100)
+      assert.include(tags(), "Up")
     })
   )
 })
