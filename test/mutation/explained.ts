@@ -1,3 +1,5 @@
+import { explainedPool } from "./explained-pool.ts"
+
 /** Mutants that no test can notice, or that it would be wrong to notice, each with the reason. */
 export interface Explained {
   readonly file: string
@@ -8,6 +10,7 @@ export interface Explained {
 }
 
 export const explained: ReadonlyArray<Explained> = [
+  ...explainedPool,
   {
     file: "PgFailure.ts",
     original: "overrides.size > 0",

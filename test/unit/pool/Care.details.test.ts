@@ -147,6 +147,17 @@ describe("a session that has reached the end of its life", () => {
   )
 })
 
+describe("sessions that are too many after a resize", () => {
+  it.effect("are closed, and no more than those", () =>
+    Effect.gen(function* () {
+      const { events, pool } = yield* told(new FakeServer(), { min: 4, max: 4 })
+      yield* pool.resize({ min: 0, max: 3 })
+      assert.deepStrictEqual(closings(events), [["surplus", 0]])
+      assert.deepInclude(yield* pool.stats, { idle: 3 })
+    })
+  )
+})
+
 describe("a session that is put right", () => {
   it.effect("counts as reset if it was, not because a hook looked at it", () =>
     Effect.gen(function* () {

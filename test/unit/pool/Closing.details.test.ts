@@ -3,7 +3,8 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as TestClock from "effect/testing/TestClock"
-import { failure, hold, request, start, timed, told } from "./fixture.ts"
+import { type FakePool, failure, hold, request, start, timed, told } from "./fixture.ts"
+import type { AcquireError } from "../../../packages/sdk/src/pool/SessionPool.ts"
 import { FakeServer, type FakeSession } from "./FakeSession.ts"
 
 /** The milliseconds that closing took; it has to have ended by now. */
@@ -156,33 +157,55 @@ describe("after the end", () => {
   it.effect("what comes back or ends late is counted once, and nobody is told of it", () =>
     Effect.gen(function* () {
       const late = Effect.uninterruptible(Effect.sleep("1 minute"))
-      /** A pool whose one session is in this state when the pool is destroyed, and leaves it a minute later. */
-      const seen = (prepare: (session: FakeSession) => void, use: Effect.Effect<unknown>) =>
+      /** A pool whose one session is in the middle of this when the pool is destroyed, and comes out of it later. */
+      const seen = (begin: (pool: FakePool, session: FakeSession) => Effect.Effect<unknown, AcquireError>) =>
         Effect.gen(function* () {
           const server = new FakeServer()
-          const { events, leases, pool } = yield* told(server, { max: 1 })
+          const { leases, pool, tags } = yield* told(server, { max: 1 })
           yield* hold(pool, 0)
           yield* TestClock.adjust("2 seconds")
-          prepare(server.sessions[0]!)
-          const caller = yield* start(
-            pool.use({ ...request, deadline: 2_000 + (yield* pool.stats).counters.acquired * 1e6 }, () => use)
-          )
-          const closing = yield* start(pool.close({ graceful: 0, hard: 0 }))
+          yield* start(Effect.exit(begin(pool, server.sessions[0]!)))
+          const leased = leases.filter(([what]) => what === "release").length
+          const closing = yield* start(timed(pool.close({ graceful: 0, hard: 0 })))
           yield* TestClock.adjust(1)
-          yield* Fiber.join(closing)
+          assert.strictEqual(yield* ended(closing), 0)
           yield* TestClock.adjust("2 minutes")
-          yield* Fiber.interrupt(caller)
           const stats = yield* pool.stats
-          assert.deepInclude(stats, { idle: 0, leased: 0, preparing: 0, draining: 0, waiting: 0 })
+          assert.deepInclude(stats, { idle: 0, leased: 0, preparing: 0, draining: 0, waiting: 0, state: "closed" })
           return {
             closed: Object.values(stats.counters.closed).reduce((sum, one) => sum + one, 0),
-            told: events.filter(({ _tag }) => _tag === "SessionClosed").length,
-            released: leases.filter(([what]) => what === "release").length
+            told: tags().filter((tag) => tag === "SessionClosed").length,
+            last: tags().at(-1),
+            released: leases.filter(([what]) => what === "release").length - leased
           }
         })
-      const once = { closed: 1, told: 1, released: 1 }
-      const validating = (session: FakeSession) => Object.assign(session, { validate: late })
-      assert.deepStrictEqual(yield* seen(validating, Effect.void), once)
+      const once = { closed: 1, told: 1, last: "Closed", released: 0 } as const
+      const leave = (session: FakeSession, change: Partial<FakeSession>) =>
+        Effect.sync(() => void Object.assign(session, change))
+      assert.deepStrictEqual(yield* seen((pool) => pool.use(request, () => late)), once, "leased")
+      const validating = yield* seen((pool, session) => {
+        Object.assign(session, { validate: late })
+        return hold(pool, 0)
+      })
+      assert.deepStrictEqual(validating, once, "validating")
+      const resetting = yield* seen((pool) =>
+        pool.use(request, (session) => leave(session, { clean: false, reset: late }))
+      )
+      assert.deepStrictEqual(resetting, once, "resetting")
+      const draining = yield* seen((pool) =>
+        pool.use(request, (session) => leave(session, { busy: true, drain: Effect.as(late, true) }))
+      )
+      assert.deepStrictEqual(draining, once, "draining")
+    })
+  )
+
+  it.effect("nothing can be evicted", () =>
+    Effect.gen(function* () {
+      const { pool, tags } = yield* told(new FakeServer(), { min: 1, max: 1 })
+      yield* pool.close({ graceful: 0, hard: 0 })
+      yield* pool.evictAll
+      assert.strictEqual((yield* pool.stats).generation, 0)
+      assert.strictEqual(tags().at(-1), "Closed")
     })
   )
 })
