@@ -117,12 +117,6 @@ export const explainedPool: ReadonlyArray<Explained> = [
   },
   {
     file: "pool/Waiters.ts",
-    original: "-1",
-    replacement: "1",
-    reason: "a place that is only read of what was put there"
-  },
-  {
-    file: "pool/Waiters.ts",
     original: "bucket.priority === priority",
     replacement: "false",
     reason: "a list for each waiter instead of each priority, in the same order: only slower"

@@ -12,11 +12,12 @@ describe("the fibers of a pool", () => {
       const outbox = new Outbox(Effect.runForkWith(services))
       const fork = (name: string, effect: Effect.Effect<unknown>) => {
         const fiber = outbox.fork(effect)
-        const interruptUnsafe = fiber.interruptUnsafe.bind(fiber)
-        fiber.interruptUnsafe = (...args) => {
+        const interrupt = fiber.interruptUnsafe.bind(fiber)
+        const interruptUnsafe = () => {
           interrupted.push(name)
-          interruptUnsafe(...args)
+          interrupt()
         }
+        Object.assign(fiber, { interruptUnsafe })
         return fiber
       }
       const never = fork("never", Effect.never)
