@@ -2,6 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import type { SqlError } from "effect/sql/SqlError"
 import * as TestClock from "effect/testing/TestClock"
 import { type FakePool, failure, hold, request, start, timed, told } from "./fixture.ts"
 import type { AcquireError } from "../../../packages/sdk/src/pool/SessionPool.ts"
@@ -196,6 +197,27 @@ describe("after the end", () => {
         pool.use(request, (session) => leave(session, { busy: true, drain: Effect.as(late, true) }))
       )
       assert.deepStrictEqual(draining, once, "draining")
+      // As a real session does, these end with their socket, in the middle of the pool's own end.
+      const untilDeath = (session: FakeSession) =>
+        Effect.callback<never, SqlError>((resume) => session.onDeath((cause) => resume(Effect.fail(cause))))
+      const cutOff = [
+        yield* seen((pool, session) => {
+          Object.assign(session, { validate: untilDeath(session) })
+          return hold(pool, 0)
+        }),
+        yield* seen((pool) =>
+          pool.use(request, (session) => leave(session, { clean: false, reset: untilDeath(session) }))
+        ),
+        yield* seen((pool) =>
+          pool.use(request, (session) =>
+            leave(session, {
+              busy: true,
+              drain: Effect.match(untilDeath(session), { onFailure: () => false, onSuccess: () => true })
+            })
+          )
+        )
+      ]
+      assert.deepStrictEqual(cutOff, [once, once, once])
     })
   )
 
