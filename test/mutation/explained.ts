@@ -1,4 +1,5 @@
 import { explainedRouter } from "./explained-router.ts"
+import { explainedPool } from "./explained-pool.ts"
 
 /** Mutants that no test can notice, or that it would be wrong to notice, each with the reason. */
 export interface Explained {
@@ -13,6 +14,7 @@ export interface Explained {
 
 export const explained: ReadonlyArray<Explained> = [
   ...explainedRouter,
+  ...explainedPool,
   {
     file: "PgFailure.ts",
     original: "overrides.size > 0",

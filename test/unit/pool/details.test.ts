@@ -8,24 +8,7 @@ import * as Connector from "../../../packages/sdk/src/pool/Connector.ts"
 import type { PoolEvent } from "../../../packages/sdk/src/pool/PoolEvents.ts"
 import { Deadlines, Ticket } from "../../../packages/sdk/src/pool/Waiters.ts"
 import { FakeServer, lost } from "./FakeSession.ts"
-import { failure, hold, makePool, request, start } from "./fixture.ts"
-
-/** A pool with everything that it says. */
-const told = (server: FakeServer, options: Parameters<typeof makePool>[1] = {}) =>
-  Effect.gen(function* () {
-    const events: Array<PoolEvent> = []
-    const leases: Array<readonly [what: string, lane: string, millis: number]> = []
-    const pool = yield* makePool(server, {
-      lifetimeJitter: 0,
-      ...options,
-      listener: {
-        onEvent: (event) => void events.push(event),
-        onAcquire: (lane, millis) => void leases.push(["acquire", lane, millis]),
-        onRelease: (lane, millis) => void leases.push(["release", lane, millis])
-      }
-    })
-    return { events, leases, pool }
-  })
+import { failure, hold, request, start, told } from "./fixture.ts"
 
 describe("what a pool tells", () => {
   it.effect("of its sessions: opened, moved on, suspended, resized, resumed", () =>

@@ -1,7 +1,9 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import type * as Random from "effect/Random"
 import * as Stream from "effect/Stream"
+import * as TestClock from "effect/testing/TestClock"
 import * as SessionPool from "../../../packages/sdk/src/pool/SessionPool.ts"
 import type { FakeServer, FakeSession } from "./FakeSession.ts"
 
@@ -51,5 +53,34 @@ export const collect = (pool: FakePool) =>
     const fiber = yield* start(Stream.runForEach(pool.events, (event) => Effect.sync(() => events.push(event))))
     return { events, tags: () => events.map((event) => event._tag), stop: Fiber.interrupt(fiber) }
   })
+
+/** A pool with everything that it says, told at once. Lifetimes have no jitter, unless asked for. */
+export const told = (server: FakeServer, options: Partial<SessionPool.PoolOptions<FakeSession>> = {}) =>
+  Effect.gen(function* () {
+    const events: Array<SessionPool.PoolEvent> = []
+    const leases: Array<readonly [what: string, lane: string, millis: number]> = []
+    const pool = yield* makePool(server, {
+      lifetimeJitter: 0,
+      ...options,
+      listener: {
+        onEvent: (event) => void events.push(event),
+        onAcquire: (lane, millis) => void leases.push(["acquire", lane, millis]),
+        onRelease: (lane, millis) => void leases.push(["release", lane, millis])
+      }
+    })
+    // A test that fails while a pool is closing would never end: time stands still by then.
+    yield* Effect.addFinalizer(() => TestClock.adjust("1 minute"))
+    return { events, leases, pool, tags: () => events.map(({ _tag }) => _tag) }
+  })
+
+/** Why sessions were closed so far, in their order, and how old they were. */
+export const closings = (events: ReadonlyArray<SessionPool.PoolEvent>) =>
+  events.flatMap((event) => (event._tag === "SessionClosed" ? [[event.reason, event.ageMillis] as const] : []))
+
+/** Chance that always comes out the same, so that pauses and lifetimes are known to the millisecond. */
+export const fixedChance = (value: number): Random.Random => ({
+  nextDoubleUnsafe: () => value,
+  nextIntUnsafe: () => value
+})
 
 export const failure = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.flip(effect)

@@ -56,7 +56,7 @@ export class Care<S extends Poolable> {
           Effect.sync(() => {
             done(exit)
             this.core.pumpAll()
-            this.core.onChange?.("ended")
+            this.core.onChange("ended")
             this.core.flush()
           })
         )

@@ -29,8 +29,11 @@ export class Closing<S extends Poolable> {
   changed(): void {
     const { core } = this
     if (core.state !== "closing") return
+    this.retireIdle()
     if (core.main.waiting + core.control.waiting === 0) core.connector.cancelAll()
     if (core.sessions.size === 0 && core.connector.attempts.size === 0) Deferred.doneUnsafe(this.empty, Effect.void)
+    // A caller that leaves its queue does nothing else.
+    core.flush()
   }
 
   private steps(gracefulMillis: number, hardMillis: number): Effect.Effect<void> {
@@ -40,8 +43,9 @@ export class Closing<S extends Poolable> {
     return Effect.gen({ self: this }, function* () {
       core.state = "closing"
       core.emit({ _tag: "Closing" })
-      this.retireIdle()
-      core.onChange?.("ended")
+      // Those who waited while the pool was suspended.
+      core.pumpAll()
+      core.onChange("ended")
       core.flush()
       yield* emptyWithin(gracefulMillis)
       this.cancel()
@@ -66,11 +70,10 @@ export class Closing<S extends Poolable> {
     for (const home of [core.control, core.main]) {
       core.waiting.failAll(home, () => new DatabaseUnavailable({ pool: core.options.name, reason: "closed" }))
     }
-    this.retireIdle()
     for (const entry of core.sessions) {
       if (entry.state === "leased") core.outbox.defer(() => void core.outbox.fork(entry.session.cancel))
     }
-    core.onChange?.("ended")
+    core.onChange("ended")
   }
 
   private destroy(): void {

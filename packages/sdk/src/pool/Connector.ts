@@ -77,11 +77,11 @@ const firstPermanentPause = 1_000
 
 export class Connector<S extends Poolable> {
   readonly attempts = new Set<Attempt<S>>()
-  permanentFailures = 0
+  /** In a row, the last one included. */
+  private permanentFailures = 0
   failures = 0
   downSince: number | undefined
   nextAttemptAt = 0
-  permanent = false
   /** Sessions died right after their start: connecting is no proof that the node is back, one that lives on is. */
   unproven = false
   lastError: LastError | undefined
@@ -127,8 +127,7 @@ export class Connector<S extends Poolable> {
         this.end(attempt)
         return this.port.ended()
       }
-      const fiber = this.port.fork(this.run(attempt))
-      if (this.attempts.has(attempt)) attempt.fiber = fiber
+      attempt.fiber = this.port.fork(this.run(attempt))
     })
     return true
   }
@@ -169,7 +168,7 @@ export class Connector<S extends Poolable> {
       this.running--
       attempt.home.connecting--
       attempt.home.away++
-    } else if (attempt.state === "overdue") this.overdue--
+    } else this.overdue--
     attempt.state = state
     if (state === "overdue") this.overdue++
   }
@@ -184,25 +183,26 @@ export class Connector<S extends Poolable> {
       attempt.home.away--
       if (attempt.state === "overdue") this.overdue--
     }
-    attempt.fiber = undefined
   }
 
   private run(attempt: Attempt<S>): Effect.Effect<void> {
     return Effect.uninterruptibleMask((restore) =>
       Effect.flatMap(Effect.exit(restore(this.open(attempt))), (exit) => {
-        if (Exit.isSuccess(exit) && attempt.state !== "cancelled") {
-          const dead = exit.value.dead
-          if (dead !== undefined) return this.fail(attempt, dead)
+        if (attempt.state === "cancelled") {
+          attempt.session?.destroy()
           this.end(attempt)
-          this.port.connected(attempt, exit.value)
+          this.port.ended()
           return Effect.void
         }
-        attempt.session?.destroy()
-        if (Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause) && attempt.state !== "cancelled") {
+        if (Exit.isFailure(exit)) {
+          attempt.session?.destroy()
+          // Also one that interrupted itself: the pool interrupts only what it has cancelled.
           return this.fail(attempt, sqlErrorOf(exit.cause))
         }
+        const dead = exit.value.dead
+        if (dead !== undefined) return this.fail(attempt, dead)
         this.end(attempt)
-        this.port.ended()
+        this.port.connected(attempt, exit.value)
         return Effect.void
       })
     )
@@ -239,9 +239,8 @@ export class Connector<S extends Poolable> {
     const now = this.port.now()
     this.failures++
     this.downSince ??= startedAt
-    this.permanent = kind !== "transient"
-    this.permanentFailures = this.permanent ? this.permanentFailures + 1 : 0
-    this.nextAttemptAt = now + (this.permanent ? this.permanentPause() : pause)
+    this.permanentFailures = kind === "transient" ? 0 : this.permanentFailures + 1
+    this.nextAttemptAt = now + (kind === "transient" ? pause : this.permanentPause())
     this.lastError = (this.options.describeError ?? describeSqlError)(error)
     this.reason =
       kind === "password"
@@ -263,7 +262,6 @@ export class Connector<S extends Poolable> {
     this.permanentFailures = 0
     this.downSince = undefined
     this.nextAttemptAt = 0
-    this.permanent = false
     this.backoff.reset()
     return downMillis
   }
@@ -275,11 +273,11 @@ export class Connector<S extends Poolable> {
 
   /** Whether a caller with this deadline is refused at once. The rule is at the top of this file. */
   refuses(now: number, deadline: number): boolean {
-    if (this.failures === 0) return false
+    if (this.downSince === undefined) return false
     const pausing = now < this.nextAttemptAt
     if (!pausing && this.attempts.size === 0) return false
-    if (this.permanent || (pausing && deadline <= this.nextAttemptAt)) return true
-    return now - (this.downSince ?? now) >= this.settings.failFastAfter
+    if (this.permanentFailures > 0 || (pausing && deadline <= this.nextAttemptAt)) return true
+    return now - this.downSince >= this.settings.failFastAfter
   }
 
   unavailable(now: number): DatabaseUnavailable {

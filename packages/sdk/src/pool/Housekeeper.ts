@@ -10,13 +10,13 @@ export class Housekeeper<S extends Poolable> {
   private readonly core: PoolCore<S>
   private lastRound: number
   private lastWall: number
-  private nextRound: number
+  /** The first ring is the pool's own, before anything is there. */
+  private nextRound = -Infinity
 
   constructor(core: PoolCore<S>) {
     this.core = core
     this.lastRound = core.now()
     this.lastWall = core.clock.currentTimeMillisUnsafe()
-    this.nextRound = this.lastRound + core.settings.housekeepingInterval
   }
 
   /** Called whenever the alarm rings; does its work when a round is due. */
@@ -50,9 +50,8 @@ export class Housekeeper<S extends Poolable> {
     if (elapsed <= 1.5 * interval) return
     core.counters.stalls++
     core.emit({ _tag: "Stalled", lateMillis: elapsed - interval })
-    for (const entry of core.sessions) {
-      if (entry.state === "idle") entry.aliveAt = -Infinity
-    }
+    // What is leased or away shows that it lives before it is idle again.
+    for (const entry of core.sessions) entry.aliveAt = -Infinity
   }
 
   /** One a round, so that sessions opened together are not missing together; all that reach `maxLifetime` itself. */
@@ -69,7 +68,7 @@ export class Housekeeper<S extends Poolable> {
   private endIdle(home: Compartment<S>, now: number): void {
     const { core } = this
     for (const entry of home.idle.slice()) {
-      if (home.live + home.connecting <= home.min) return
+      if (home.live <= home.min) return
       if (now - entry.idleSince >= core.settings.idleTimeout) core.care.retire(entry, "idle")
     }
   }
@@ -88,9 +87,7 @@ export class Housekeeper<S extends Poolable> {
   }
 
   private findLeaks(now: number): void {
-    const { core } = this
-    if (core.settings.leakThreshold === Infinity) return
-    for (const entry of core.sessions) if (this.isLeak(entry, now)) this.reportLeak(entry, now)
+    for (const entry of this.core.sessions) if (this.isLeak(entry, now)) this.reportLeak(entry, now)
   }
 
   private isLeak(entry: Entry<S>, now: number): boolean {

@@ -73,7 +73,7 @@ export const nextInTurn = <S extends Poolable>(home: Compartment<S>): Ticket<S> 
   return first
 }
 
-/** How many sessions would be in use at once if they were there. */
+/** How many sessions the waiting lanes may have now, were they there: each by itself, so the places left bound it as well. */
 export const demand = <S extends Poolable>(home: Compartment<S>): number => {
   if (home.waiting === 0) return 0
   let wanted = 0
@@ -81,6 +81,5 @@ export const demand = <S extends Poolable>(home: Compartment<S>): number => {
     const room = lane.room
     if (room > 0) wanted += lane.queue.size < room ? lane.queue.size : room
   }
-  const room = home.max - home.overflow - home.leased
-  return wanted < room ? wanted : room
+  return wanted
 }

@@ -34,10 +34,9 @@ export class Outbox<S extends Poolable> {
   /** Forks now, in the pool's own context. The fiber ends with the pool. */
   fork<A, E>(effect: Effect.Effect<A, E>): Fiber.Fiber<A, E> {
     const fiber = this.forkIn(effect)
-    if (fiber.pollUnsafe() === undefined) {
-      this.fibers.add(fiber)
-      fiber.addObserver(() => this.fibers.delete(fiber))
-    }
+    this.fibers.add(fiber)
+    // At once, if it has ended already.
+    fiber.addObserver(() => this.fibers.delete(fiber))
     return fiber
   }
 

@@ -67,7 +67,7 @@ export class PoolCore<S extends Poolable> {
   readonly clock: Clock.Clock
   readonly alarm: Alarm
   /** Called when the pool may have become ready, empty, or has failed to connect. */
-  onChange: ((change: "connected" | "failed" | "ended") => void) | undefined
+  onChange: (change: "connected" | "failed" | "ended") => void = () => {}
   readonly outbox: Outbox<S>
   readonly waiting: Waiting<S>
   readonly care: Care<S>
@@ -109,7 +109,7 @@ export class PoolCore<S extends Poolable> {
       failed: (kind, error) => this.connectFailed(kind, error),
       ended: () => {
         this.pumpAll()
-        this.onChange?.("ended")
+        this.onChange("ended")
         this.flush()
       }
     })
@@ -166,7 +166,7 @@ export class PoolCore<S extends Poolable> {
     } else if (ticket.bucket !== undefined) {
       this.counters.abandonedWaits++
       this.waiting.leave(ticket)
-      if (this.state === "closing") this.onChange?.("ended")
+      if (this.state === "closing") this.onChange("ended")
     }
   }
 
@@ -245,14 +245,14 @@ export class PoolCore<S extends Poolable> {
   private onAlarm(): void {
     const now = this.now()
     this.alarm.set(this.waiting.tellLate(now))
-    this.onRound?.(now)
+    this.onRound(now)
     this.pumpAll()
-    if (this.state === "closing") this.onChange?.("ended")
+    this.onChange("ended")
     this.flush()
   }
 
   /** The housekeeper's turn, at every ring of the alarm. */
-  onRound: ((now: number) => void) | undefined
+  onRound: (now: number) => void = () => {}
 
   // --- moving sessions ------------------------------------------------------------------------------------------
 
@@ -275,7 +275,7 @@ export class PoolCore<S extends Poolable> {
       while (need > 0 && home.free > 0 && this.connector.start(home, now)) need--
     }
     if (this.state === "open") {
-      const least = home === this.main && this.wanted > home.min ? this.wanted : home.min
+      const least = home === this.main ? Math.max(this.wanted, home.min) : home.min
       while (home.live + home.connecting < least && home.free > 0 && this.connector.start(home, now));
     }
   }
@@ -289,8 +289,7 @@ export class PoolCore<S extends Poolable> {
     for (;;) {
       const entry = home.idle[home.idle.length - 1]
       if (entry === undefined) return undefined
-      if (entry.session.dead !== undefined) this.care.discard(entry, "died", entry.session.dead)
-      else if (now >= entry.expiresAt) this.care.retire(entry, "lifetime")
+      if (now >= entry.expiresAt) this.care.retire(entry, "lifetime")
       else if (!this.usable(entry, now)) return undefined
       else if (this.refused(entry)) this.care.retire(entry, "refused")
       else return entry
@@ -309,7 +308,7 @@ export class PoolCore<S extends Poolable> {
     this.care.settle(entry)
     session.onDeath((cause) => this.died(entry, cause))
     this.pumpAll()
-    this.onChange?.("connected")
+    this.onChange("connected")
     this.flush()
   }
 
@@ -337,7 +336,7 @@ export class PoolCore<S extends Poolable> {
       }
     }
     this.pumpAll()
-    this.onChange?.("failed")
+    this.onChange("failed")
     this.flush()
   }
 
