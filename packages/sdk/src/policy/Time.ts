@@ -8,7 +8,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import { live, now } from "../internal/Monotonic.ts"
-import * as Timers from "../internal/Timers.ts"
+import * as Timers from "./Timers.ts"
 
 export { now } from "../internal/Monotonic.ts"
 
