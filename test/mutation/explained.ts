@@ -97,8 +97,8 @@ export const explained: ReadonlyArray<Explained> = [
   },
   {
     file: "policy/FairQueue.ts",
-    original: "waiting.size >= most.size",
-    replacement: "waiting.size > most.size",
+    original: "line.size >= most.size",
+    replacement: "line.size > most.size",
     reason: "of tenants with as many waiters each, any may lose its last"
   },
   {
@@ -198,16 +198,6 @@ export const explained: ReadonlyArray<Explained> = [
   },
   {
     file: "policy/Bulkhead.ts",
-    original: 'last.resume?.(false, "displaced")',
-    reason: "whoever is in the queue waits"
-  },
-  {
-    file: "policy/Bulkhead.ts",
-    original: 'this.resume?.(false, "waited too long")',
-    reason: "whoever is in the queue waits"
-  },
-  {
-    file: "policy/Bulkhead.ts",
     original: "phase !== undefined",
     replacement: "true",
     reason: "without a deadline there is no phase to enter"
@@ -262,11 +252,6 @@ export const explained: ReadonlyArray<Explained> = [
   },
   {
     file: "policy/Bulkhead.ts",
-    original: 'this.resume?.(true, "")',
-    reason: "whoever is in the queue waits"
-  },
-  {
-    file: "policy/Bulkhead.ts",
     original: "shared.maxWait !== undefined && Deadline.remainingOf(fiber) > shared.maxWait",
     replacement: "true",
     reason: "a timer beside a deadline that comes first"
@@ -308,8 +293,8 @@ export const explained: ReadonlyArray<Explained> = [
   },
   {
     file: "policy/Time.ts",
-    original: "millis < Infinity",
-    replacement: "millis <= Infinity",
+    original: "at < Infinity",
+    replacement: "at <= Infinity",
     reason: "a short cut: a sleep that never ends"
   },
   {
@@ -329,5 +314,24 @@ export const explained: ReadonlyArray<Explained> = [
     replacement: "false",
     inLine: "carried: millis",
     reason: "nobody asks who watches a carried deadline: what is inside of it keeps it by itself"
+  },
+  {
+    file: "policy/Time.ts",
+    original: "clock === live",
+    replacement: "false",
+    reason: "the live clock keeps the same times by a fiber that sleeps, for twice the price"
+  },
+  {
+    file: "policy/Timers.ts",
+    original: "heap[child + 1]!.at < heap[child]!.at",
+    replacement: "heap[child + 1]!.at <= heap[child]!.at",
+    reason: "of two that are due together either may be first"
+  },
+  {
+    file: "policy/Deadline.ts",
+    original: "outer.at <= at",
+    replacement: "outer.at < at",
+    inLine: "millis <= 0",
+    reason: "of two that come together either may be told"
   }
 ]

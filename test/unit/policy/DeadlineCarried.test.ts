@@ -127,6 +127,31 @@ describe("Deadline.carried", () => {
     })
   )
 
+  it.effect("of no time at all fails at once, and nothing is begun", () =>
+    Effect.gen(function* () {
+      let begun = false
+      const exit = yield* Effect.exit(carried(0)(Effect.sync(() => (begun = true))))
+      assert.isTrue(Exit.isFailure(exit))
+      assert.isFalse(begun)
+    })
+  )
+
+  it.effect("that comes before an outer one is the one that holds, and what it was doing is known outside", () =>
+    Effect.gen(function* () {
+      let outside: Deadline.Progress | undefined
+      const work = Effect.withFiber((fiber) => {
+        outside = fiber.getRef(Deadline.Current)!.outer!.progress
+        return waiting().wait
+      })
+      const fiber = yield* begun(Deadline.within(carried(50)(work), { key: "outer", duration: 100 }))
+      yield* TestClock.adjust(50)
+      const ended = yield* Fiber.join(fiber)
+      assert.strictEqual(ended.millis, 50)
+      assert.deepInclude(errorOf(ended), { _tag: "DeadlineExceeded", key: "k", deadlineMillis: 50 })
+      assert.strictEqual(outside?.inner?.phase, "admission")
+    })
+  )
+
   it.effect("an outer deadline that comes first holds, whoever carries it", () =>
     Effect.gen(function* () {
       for (const outer of [carried(50), Deadline.within({ key: "k", duration: 50 })]) {

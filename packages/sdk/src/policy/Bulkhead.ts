@@ -136,7 +136,7 @@ class Lease implements Background.Holder, FairQueue.Entry {
   priority = 0
   tenant = ""
   /** While it waits: how its caller goes on, and what would have taken the caller away. */
-  resume: ((refused?: Effect.Effect<never, Overloaded>) => void) | undefined = undefined
+  resume: (refused?: Effect.Effect<never, Overloaded>) => void = nothing
   cancel = nothing
   stay = nothing
 
@@ -162,7 +162,7 @@ class Lease implements Background.Holder, FairQueue.Entry {
 
   grant(): void {
     this.granted()
-    this.ended()?.()
+    this.ended()()
   }
 
   /** The work has ended, or its caller has left it. */
@@ -257,9 +257,9 @@ class Lease implements Background.Holder, FairQueue.Entry {
   }
 
   /** Its wait is over, one way or another. */
-  ended(): ((refused?: Effect.Effect<never, Overloaded>) => void) | undefined {
+  ended(): (refused?: Effect.Effect<never, Overloaded>) => void {
     const { resume } = this
-    this.resume = undefined
+    this.resume = nothing
     this.cancel()
     this.stay()
     return resume
@@ -271,7 +271,7 @@ class Lease implements Background.Holder, FairQueue.Entry {
   }
 
   refuse(reason: string): void {
-    this.ended()?.(Effect.fail(this.refusal(reason)))
+    this.ended()(Effect.fail(this.refusal(reason)))
   }
 }
 

@@ -146,48 +146,36 @@ const withinMillis = <A, E, R>(
   millis: number,
   phase: Phase
 ): Effect.Effect<A, E | DeadlineExceeded, R> =>
-  Effect.withFiber((fiber) => withinOf(fiber, self, key, millis, phase, false))
-
-/** For a fiber that is about to run what it is given. */
-const withinOf = <A, E, R>(
-  fiber: Fiber.Fiber<unknown, unknown>,
-  self: Effect.Effect<A, E, R>,
-  key: string,
-  millis: number,
-  phase: Phase,
-  carried: boolean
-): Effect.Effect<A, E | DeadlineExceeded, R> => {
-  const outer = fiber.getRef(Current)
-  const progress: Progress = { phase, attempts: 0, lastError: undefined, inner: undefined }
-  const begin = now(clockOf(fiber))
-  const at = begin + millis
-  if (outer !== undefined) {
-    outer.progress.inner = progress
-    // The outer deadline comes first, and will take this caller away: no fiber and no timer are needed.
-    if (outer.at <= at) {
-      const inner = { key, at: outer.at, progress, outer, carried: undefined, expired: false }
-      if (outer.carried !== undefined) {
-        return leaveAt(self, fiber, { ...inner, watch: { live: true } }, () => come(fiber, outer))
+  Effect.withFiber((fiber) => {
+    const outer = fiber.getRef(Current)
+    const progress: Progress = { phase, attempts: 0, lastError: undefined, inner: undefined }
+    const begin = now(clockOf(fiber))
+    const at = begin + millis
+    if (outer !== undefined) {
+      outer.progress.inner = progress
+      // The outer deadline comes first, and will take this caller away: no fiber and no timer are needed.
+      if (outer.at <= at) {
+        const inner = { key, at: outer.at, progress, outer, carried: undefined, expired: false }
+        if (outer.carried !== undefined) {
+          return leaveAt(self, fiber, { ...inner, watch: { live: true } }, () => come(fiber, outer))
+        }
+        if (outer.watch.live) return provide(self, { ...inner, watch: outer.watch })
+        // Detached from a call that has ended: its deadline holds, but nobody is left to keep it.
+        const left = Math.max(0, outer.at - begin)
+        const late = () => exceeded(fiber, key, left, progress)
+        return left > 0 ? leaveAt(self, fiber, { ...inner, watch: { live: true } }, late) : Effect.fail(late())
       }
-      if (outer.watch.live) return provide(self, { ...inner, watch: outer.watch })
-      // Detached from a call that has ended: its deadline holds, but nobody is left to keep it.
-      const left = Math.max(0, outer.at - begin)
-      const late = () => exceeded(fiber, key, left, progress)
-      return left > 0 ? leaveAt(self, fiber, { ...inner, watch: { live: true } }, late) : Effect.fail(late())
     }
-  }
-  if (!(at > begin)) return Effect.fail(exceeded(fiber, key, millis, progress))
-  if (carried)
-    return provide(self, { key, at, progress, outer, carried: millis, watch: { live: true }, expired: false })
-  return leaveAt(
-    self,
-    fiber,
-    { key, at, progress, outer, carried: undefined, watch: { live: true }, expired: false },
-    () => exceeded(fiber, key, millis, progress)
-  )
-}
+    if (!(at > begin)) return Effect.fail(exceeded(fiber, key, millis, progress))
+    return leaveAt(
+      self,
+      fiber,
+      { key, at, progress, outer, carried: undefined, watch: { live: true }, expired: false },
+      () => exceeded(fiber, key, millis, progress)
+    )
+  })
 
-/** A carried deadline for a call, mostly the outermost: `run` gives its work when the deadline is in force, and is run at once. */
+/** A deadline that comes first is carried: `run` gives its work when it is in force, and is run at once. */
 const carriedOf = <A, E, R>(
   fiber: Fiber.Fiber<unknown, unknown>,
   run: (fiber: Fiber.Fiber<unknown, unknown>) => Effect.Effect<A, E, R>,
@@ -195,22 +183,17 @@ const carriedOf = <A, E, R>(
   millis: number,
   phase: Phase
 ): Effect.Effect<A, E | DeadlineExceeded, R> => {
-  const before = fiber.context
+  const outer = fiber.getRef(Current)
   const begin = nowOf(fiber)
-  if (fiber.getRef(Current) !== undefined || !(begin + millis > begin)) {
-    return withinOf(fiber, Effect.withFiber(run), key, millis, phase, true)
+  const at = begin + millis
+  if (millis <= 0 || (outer !== undefined && outer.at <= at)) {
+    return withinMillis(Effect.withFiber(run), key, millis, phase)
   }
+  const before = fiber.context
   const within = Effect.withFiber<A, E, R>((fiber) => {
     const progress: Progress = { phase, attempts: 0, lastError: undefined, inner: undefined }
-    const deadline: Deadline = {
-      key,
-      at: begin + millis,
-      progress,
-      outer: undefined,
-      carried: millis,
-      watch: { live: true },
-      expired: false
-    }
+    if (outer !== undefined) outer.progress.inner = progress
+    const deadline: Deadline = { key, at, progress, outer, carried: millis, watch: { live: true }, expired: false }
     fiber.setContext(Context.add(before, Current, deadline))
     return run(fiber)
   })

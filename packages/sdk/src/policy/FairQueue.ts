@@ -106,7 +106,7 @@ export const make = <A extends Entry>(): FairQueue<A> => {
       drop(place)
       const { lines } = line.level
       // Its turn is over: to the end of the row.
-      if (lines.length > 1 && lines[0] === line) lines.push(lines.shift()!)
+      if (lines[0] === line) lines.push(lines.shift()!)
       return place.entry as A
     },
     last: () => {

@@ -80,9 +80,12 @@ const fire = (): void => {
 /** Those that were taken back are thrown out when they are the most, so that a busy hour is not remembered for long. */
 const tidy = (): void => {
   const kept = heap.filter((timer) => timer.callback !== undefined)
-  kept.sort((a, b) => a.at - b.at)
-  heap = kept
+  heap = []
+  for (const timer of kept) push(timer)
 }
+
+/** Timers that are kept, those that were taken back included. */
+export const size = (): number => heap.length
 
 /** Calls back once, at an instant of `performance.now()` or a tick later. Gives what takes the call back. */
 export const callAt = (at: number, callback: () => void): (() => void) => {
@@ -95,6 +98,6 @@ export const callAt = (at: number, callback: () => void): (() => void) => {
     if (timer.callback === undefined) return
     timer.callback = undefined
     if (--waiting === 0) real?.unref()
-    if (heap.length > 256 && heap.length > 4 * waiting) tidy()
+    if (heap.length > 256 + 4 * waiting) tidy()
   }
 }
