@@ -128,27 +128,27 @@ export const explainedPool: ReadonlyArray<Explained> = [
     reason: "the same priority was found before"
   },
   {
-    file: "pool/Waiters.ts",
+    file: "internal/Deadlines.ts",
     original: "this.heap[(index - 1) >> 1]!.deadline > last.deadline",
     replacement: "this.heap[(index - 1) >> 1]!.deadline >= last.deadline",
     reason: equalDeadlines
   },
   {
-    file: "pool/Waiters.ts",
-    original: "parent.deadline <= ticket.deadline",
-    replacement: "parent.deadline < ticket.deadline",
+    file: "internal/Deadlines.ts",
+    original: "parent.deadline <= one.deadline",
+    replacement: "parent.deadline < one.deadline",
     reason: equalDeadlines
   },
   {
-    file: "pool/Waiters.ts",
+    file: "internal/Deadlines.ts",
     original: "heap[childIndex + 1]!.deadline < heap[childIndex]!.deadline",
     replacement: "heap[childIndex + 1]!.deadline <= heap[childIndex]!.deadline",
     reason: equalDeadlines
   },
   {
-    file: "pool/Waiters.ts",
-    original: "child.deadline >= ticket.deadline",
-    replacement: "child.deadline > ticket.deadline",
+    file: "internal/Deadlines.ts",
+    original: "child.deadline >= one.deadline",
+    replacement: "child.deadline > one.deadline",
     reason: equalDeadlines
   },
   {

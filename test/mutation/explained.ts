@@ -322,12 +322,6 @@ export const explained: ReadonlyArray<Explained> = [
     reason: "the live clock keeps the same times by a fiber that sleeps, for twice the price"
   },
   {
-    file: "policy/Timers.ts",
-    original: "heap[child + 1]!.at < heap[child]!.at",
-    replacement: "heap[child + 1]!.at <= heap[child]!.at",
-    reason: "of two that are due together either may be first"
-  },
-  {
     file: "policy/Deadline.ts",
     original: "outer.at <= at",
     replacement: "outer.at < at",

@@ -39,7 +39,7 @@ export const groups = (): ReadonlyArray<Group> => [
   },
   {
     name: "policy",
-    files: inFolder("policy"),
+    files: [...inFolder("policy"), "internal/Deadlines.ts"],
     tests: testsIn("test/unit/policy", "test/unit/report/order.test.ts")
   },
   {

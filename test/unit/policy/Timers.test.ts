@@ -4,7 +4,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { live } from "../../../packages/sdk/src/internal/Monotonic.ts"
 import { after } from "../../../packages/sdk/src/policy/Time.ts"
-import { callAt, size } from "../../../packages/sdk/src/policy/Timers.ts"
+import { callAt } from "../../../packages/sdk/src/policy/Timers.ts"
 import { fuzz, random as randomOf } from "../../support/random.ts"
 
 /** Node's timers and its clock, moved by hand. */
@@ -117,23 +117,6 @@ describe("timers", () => {
       callAt(at + 40, () => {})
       advance(100)
       assert.isFalse(keeps())
-    })
-  )
-
-  it(
-    "that were taken back are forgotten when they are the most, and not before",
-    virtual(() => {
-      const at = performance.now()
-      const waiting = Array.from({ length: 50 }, (_, n) => callAt(at + 1_000 + n, () => {}))
-      let largest = 0
-      for (let n = 0; n < 10_000; n++) {
-        callAt(at + 5_000 - (n % 100), () => {})()
-        largest = Math.max(largest, size())
-      }
-      assert.strictEqual(largest, 256 + 4 * waiting.length)
-      assert.isAtLeast(size(), waiting.length)
-      for (const take of waiting) take()
-      assert.isAtMost(size(), 256)
     })
   )
 

@@ -1,11 +1,12 @@
 /**
- * Callers on their way to a session: a queue per lane and priority, and one heap of deadlines for all.
+ * Callers on their way to a session: a queue per lane and priority.
  *
  * Joining and leaving a queue are constant time wherever the waiter stands, so that a thousand waiters cost no more each
- * than one. The heap knows each waiter's place in it, so a waiter that was served does not stay behind until its deadline.
+ * than one.
  */
 import type * as Effect from "effect/Effect"
 import type { AcquireTimeout, DatabaseUnavailable, Overloaded } from "../ReportError.ts"
+import type { Dated } from "../internal/Deadlines.ts"
 import type { Entry } from "./Entry.ts"
 import type { Lane } from "./Lanes.ts"
 import type { Poolable } from "./Poolable.ts"
@@ -13,7 +14,7 @@ import type { Poolable } from "./Poolable.ts"
 export type AcquireError = AcquireTimeout | Overloaded | DatabaseUnavailable
 
 /** One call's way through the pool: waiting, then holding, then gone. Its fields are the links of the queue it stands in. */
-export class Ticket<S extends Poolable> {
+export class Ticket<S extends Poolable> implements Dated {
   readonly lane: Lane<S>
   readonly name: string
   readonly priority: number
@@ -90,71 +91,5 @@ export class WaitQueue<S extends Poolable> {
     const bucket: Bucket<S> = { priority, head: undefined, tail: undefined }
     buckets.splice(index, 0, bucket)
     return bucket
-  }
-}
-
-/** All waiters, the nearest deadline on top. */
-export class Deadlines<S extends Poolable> {
-  private readonly heap: Array<Ticket<S>> = []
-
-  get size(): number {
-    return this.heap.length
-  }
-
-  get next(): number {
-    return this.heap[0]?.deadline ?? Infinity
-  }
-
-  add(ticket: Ticket<S>): void {
-    this.heap.push(ticket)
-    this.up(this.heap.length - 1, ticket)
-  }
-
-  remove(ticket: Ticket<S>): void {
-    const index = ticket.heapIndex
-    if (index < 0) return
-    ticket.heapIndex = -1
-    const last = this.heap.pop()!
-    if (last === ticket) return
-    if (index > 0 && this.heap[(index - 1) >> 1]!.deadline > last.deadline) this.up(index, last)
-    else this.down(index, last)
-  }
-
-  /** The waiter with the nearest deadline, if that has come. */
-  due(now: number): Ticket<S> | undefined {
-    const first = this.heap[0]
-    return first !== undefined && first.deadline <= now ? first : undefined
-  }
-
-  private up(from: number, ticket: Ticket<S>): void {
-    let index = from
-    while (index > 0) {
-      const parentIndex = (index - 1) >> 1
-      const parent = this.heap[parentIndex]!
-      if (parent.deadline <= ticket.deadline) break
-      this.place(index, parent)
-      index = parentIndex
-    }
-    this.place(index, ticket)
-  }
-
-  private down(from: number, ticket: Ticket<S>): void {
-    const heap = this.heap
-    let index = from
-    for (;;) {
-      let childIndex = 2 * index + 1
-      if (childIndex >= heap.length) break
-      if (childIndex + 1 < heap.length && heap[childIndex + 1]!.deadline < heap[childIndex]!.deadline) childIndex++
-      const child = heap[childIndex]!
-      if (child.deadline >= ticket.deadline) break
-      this.place(index, child)
-      index = childIndex
-    }
-    this.place(index, ticket)
-  }
-
-  private place(index: number, ticket: Ticket<S>): void {
-    this.heap[index] = ticket
-    ticket.heapIndex = index
   }
 }

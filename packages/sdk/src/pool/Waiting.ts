@@ -2,16 +2,17 @@
  * Callers who wait: let in or refused, answered once, and told when their deadline comes.
  */
 import * as Effect from "effect/Effect"
+import { Deadlines } from "../internal/Deadlines.ts"
 import { DatabaseUnavailable, Overloaded } from "../ReportError.ts"
 import type { Compartment } from "./Entry.ts"
 import type { Poolable } from "./Poolable.ts"
 import type { PoolCore } from "./PoolCore.ts"
 import * as Report from "./PoolReport.ts"
-import { type AcquireError, Deadlines, type Ticket } from "./Waiters.ts"
+import type { AcquireError, Ticket } from "./Waiters.ts"
 
 export class Waiting<S extends Poolable> {
   private readonly core: PoolCore<S>
-  private readonly deadlines = new Deadlines<S>()
+  private readonly deadlines = new Deadlines<Ticket<S>>()
   private order = 0
 
   constructor(core: PoolCore<S>) {
