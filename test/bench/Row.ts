@@ -202,7 +202,7 @@ export const measure = async (row: Row, group: Group, settings: Settings): Promi
     else if (promised !== undefined && ratio[promised.than] !== undefined)
       ratio["promise"] = round(ratio[promised.than]! / promised.times)
     const counterpart =
-      isSluice(subject) || runner.entrant.beside === null
+      (isSluice(subject) && runner.entrant.beside === undefined) || runner.entrant.beside === null
         ? undefined
         : (runners.find(({ entrant }) => entrant.subject === runner.entrant.beside) ?? home)
     const spread = counterpart === undefined ? [] : ratios(counterpart, runner)

@@ -57,7 +57,7 @@ export const bugs: ReadonlyArray<Bug> = [
   {
     part: "pool",
     bug: "a served waiter stays in the heap of deadlines",
-    file: "pool/Waiters.ts",
+    file: "internal/Deadlines.ts",
     from: "    if (index > 0 && this.heap[(index - 1) >> 1]!.deadline > last.deadline) this.up(index, last)\n    else this.down(index, last)",
     to: "    this.heap.push(last)"
   },
@@ -165,8 +165,8 @@ export const bugs: ReadonlyArray<Bug> = [
     part: "deadline",
     bug: "a deadline is a millisecond late",
     file: "policy/Deadline.ts",
-    from: "after(caller, deadline.at - nowOf(caller), () =>",
-    to: "after(caller, deadline.at - nowOf(caller) + 1, () =>"
+    from: "callAt(caller, deadline.at, () =>",
+    to: "callAt(caller, deadline.at + 1, () =>"
   },
   {
     part: "failure",

@@ -56,6 +56,20 @@ export const select: Row = {
   groups: (context) => widths(context, [1, 20, 100, 1_000]).map((fibers) => group(context, fibers, everybody, selects))
 }
 
+const besideReport = (subject: Subject): Subject => ({ ...subject, beside: sluice.name })
+
+export const reportOverPool: Row = {
+  name: "report-over-pool",
+  about:
+    "what a report costs: one row by primary key as a report (deadline, checked parameters, checked rows, metrics), beside the same statement on a leased session and through Effect's SqlClient, over the same pool of 10",
+  brief: "a report beside the same statement through the bare pool; operations a second",
+  unit: "op/s",
+  groups: (context) =>
+    widths(context, [1, 20, 100]).map((fibers) =>
+      group(context, fibers, [sluice, besideReport(sluiceLease), besideReport(sluiceSql)], selects)
+    )
+}
+
 export const perQuery: Row = {
   name: "connection-per-query",
   about: "one row by primary key: a pool of 10 against a new connection for each query, at most 10 at a time",
