@@ -55,9 +55,10 @@ const cardOf = (row: Row, measured: ReadonlyArray<Measured>, title: string, abou
   const sorted = measured.map(({ result }) => result.value).toSorted((a, b) => a - b)
   const limit = row.promised !== undefined && "atMost" in row.promised ? row.promised.atMost : undefined
   const cap = Math.max(Math.min(sorted.at(-1)!, 6 * sorted[sorted.length >> 1]!), (limit ?? 0) * 1.25)
-  const room = card.width - 2 * card.padding - card.labels - card.values
+  const labels = Math.max(card.labels, ...measured.map(({ result }) => result.subject.length * 7.1 + 10))
+  const room = card.width - 2 * card.padding - labels - card.values
   const draw = (x: number, y: number) => {
-    const zero = x + card.padding + card.labels
+    const zero = x + card.padding + labels
     const at = (value: number) => (Math.min(value, cap) / cap) * room
     const direction = row.unit === "op/s" ? "more is better" : "less is better"
     return [
