@@ -75,6 +75,7 @@ describe("the state of a node", () => {
         const wasDown = before.phase === "down" || before.phase === "returning"
         if (state.phase === "down" && !wasDown) assert.isAtLeast(bad, thresholds.downAfter, context)
         if (state.phase === "up" && wasDown) assert.isAtLeast(good, thresholds.upAfter, context)
+        if (!succeeded && wasDown) assert.strictEqual(state.phase, "down", context)
         if (bad >= thresholds.downAfter) assert.strictEqual(state.phase, "down", context)
         if (good >= thresholds.upAfter) assert.strictEqual(state.phase, "up", context)
         if (before.phase !== state.phase) assert.strictEqual(state.since, now, context)

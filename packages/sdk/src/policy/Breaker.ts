@@ -203,13 +203,13 @@ export const make = <E = unknown>(options: Options<E>): Breaker<E> => {
   }
 
   /** Sets how long the circuit stays open. Until the schedule has answered, the time before holds. */
-  const opened = (fiber: Fiber.Fiber<unknown, unknown>, entry: Entry, at: number): Effect.Effect<void> | undefined => {
+  const opened = (fiber: Fiber.Fiber<unknown, unknown>, entry: Entry, at: number): void => {
     const { circuit } = entry
     if (options.openFor === undefined) {
       const random = fiber.getRef(Random.Random).nextDoubleUnsafe()
       const growing = Jitter.exponential(firstOpen, 2, circuit.openings, longestOpen)
       circuit.openUntil = at + Jitter.apply("equal", growing, longestOpen, random, undefined, firstOpen)
-      return undefined
+      return
     }
     circuit.openUntil = at + entry.lastOpenMillis
     if (circuit.openings === 1) entry.step = undefined
@@ -218,7 +218,7 @@ export const make = <E = unknown>(options: Options<E>): Breaker<E> => {
       entry.step === undefined
         ? Effect.map(Schedule.toStep(options.openFor), (step) => (entry.step = step))
         : Effect.succeed(entry.step)
-    // A schedule may wait for anything: who carries its own deadline leaves it then, with the error that opened the circuit.
+    // A schedule may wait for anything, and no caller waits for it.
     const opening = made.pipe(
       Effect.flatMap((step) => step(clockOf(fiber).currentTimeMillisUnsafe(), openings)),
       Effect.map(([_, delay]) => Duration.toMillis(delay)),
@@ -228,7 +228,7 @@ export const make = <E = unknown>(options: Options<E>): Breaker<E> => {
         if (circuit.openings === openings) circuit.openUntil = at + millis
       })
     )
-    return Effect.ignore(Deadline.guard(opening))
+    Effect.runForkWith(fiber.context)(opening)
   }
 
   const ended = (
@@ -237,7 +237,7 @@ export const make = <E = unknown>(options: Options<E>): Breaker<E> => {
     ticket: Ticket,
     begin: number,
     exit: Exit.Exit<unknown, E>
-  ): Effect.Effect<void> | undefined => {
+  ): undefined => {
     const { circuit } = entry
     const success = exit._tag === "Success"
     // Closed, by calls, and well: nothing here needs to know what time it is.
@@ -254,9 +254,9 @@ export const make = <E = unknown>(options: Options<E>): Breaker<E> => {
     }
     const from = circuit.state
     const tripped = circuit.record(ticket, signal, slowMillis !== undefined && elapsed > slowMillis, at)
-    const step = tripped ? opened(fiber, entry, at) : undefined
+    if (tripped) opened(fiber, entry, at)
     if (circuit.state !== from) tell(fiber, entry, from)
-    return step
+    return undefined
   }
 
   const refuse = (

@@ -220,10 +220,7 @@ class Lease implements Background.Holder, FairQueue.Entry {
     if (maxWait === 0 || maxQueue === 0) return false
     if (queue.size() < maxQueue) return true
     const last = queue.last()
-    if (last === undefined || last.priority >= priority) return false
-    queue.remove(last)
-    last.refuse("displaced")
-    return true
+    return last !== undefined && last.priority < priority
   }
 
   // Closures that a property is given where they are made are put into the old generation by V8, and all of their call with
@@ -231,6 +228,11 @@ class Lease implements Background.Holder, FairQueue.Entry {
   wait<A, E, R>(granted: Effect.Effect<A, E, R>): Effect.Effect<A, E | Overloaded, R> {
     const { fiber, shared } = this
     return Effect.callback<A, E | Overloaded, R>((resume) => {
+      // Others may have had a turn since it was asked.
+      if (this.take()) return resume(granted)
+      if (!this.mayWait()) return resume(Effect.fail(this.refusal(shared.maxQueue === 0 ? "no permit" : "queue full")))
+      const displaced = shared.queue.size() < shared.maxQueue ? undefined : shared.queue.last()
+      if (displaced !== undefined) shared.queue.remove(displaced)
       const phase = fiber.getRef(Deadline.Current)?.progress.phase
       this.waits((refused) => {
         if (phase !== undefined) Deadline.enterOf(fiber, phase)
@@ -248,6 +250,8 @@ class Lease implements Background.Holder, FairQueue.Entry {
           if (shared.queue.remove(this)) this.refuse("waited too long")
         })
       }
+      // Last, because it may be back in the same step.
+      displaced?.refuse("displaced")
       return Effect.sync(() => this.left())
     })
   }
@@ -304,10 +308,7 @@ export const make = (options: Options): Bulkhead => {
       // Taken inside, given back outside: an interrupt at any point between leaks nothing.
       return Effect.onExitPrimitive(
         Effect.suspend((): Effect.Effect<A, E | Overloaded, R> => {
-          if (lease.take()) return granted()
-          return lease.mayWait()
-            ? lease.wait(Effect.suspend(granted))
-            : Effect.fail(lease.refusal(shared.maxQueue === 0 ? "no permit" : "queue full"))
+          return lease.take() ? granted() : lease.wait(Effect.suspend(granted))
         }),
         (exit) => {
           fiber.setContext(before)

@@ -185,15 +185,26 @@ const carriedOf = <A, E, R>(
 ): Effect.Effect<A, E | DeadlineExceeded, R> => {
   const outer = fiber.getRef(Current)
   const begin = nowOf(fiber)
-  const at = begin + millis
-  if (millis <= 0 || (outer !== undefined && outer.at <= at)) {
+  let at = begin + millis
+  const isInner = outer !== undefined && outer.at <= at
+  if (millis <= 0 || (isInner && (outer.carried !== undefined || !outer.watch.live))) {
     return withinMillis(Effect.withFiber(run), key, millis, phase)
   }
+  // The outer one takes this caller away; work that was detached from it is left alone then, and leaves by itself.
+  if (isInner) at = outer.at + 1
   const before = fiber.context
   const within = Effect.withFiber<A, E, R>((fiber) => {
     const progress: Progress = { phase, attempts: 0, lastError: undefined, inner: undefined }
     if (outer !== undefined) outer.progress.inner = progress
-    const deadline: Deadline = { key, at, progress, outer, carried: millis, watch: { live: true }, expired: false }
+    const deadline: Deadline = {
+      key,
+      at,
+      progress,
+      outer,
+      carried: isInner ? Math.ceil(at - begin) : millis,
+      watch: { live: true },
+      expired: false
+    }
     fiber.setContext(Context.add(before, Current, deadline))
     return run(fiber)
   })

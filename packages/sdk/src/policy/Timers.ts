@@ -24,11 +24,14 @@ const waiting = new Deadlines<Timer>()
 /** Stays set when what it was set for is taken back: it is due for somebody soon enough. */
 let real: NodeJS.Timeout | undefined
 let realAt = Infinity
+/** Tests put timers of their own into the place of Node's, and take them away again, with whatever was set there. */
+let setBy: typeof setTimeout | undefined
 
 /** A timer that fires early would make a call end before its deadline; one tick late is the promise. */
 const arm = (at: number): void => {
   clearTimeout(real)
   realAt = at
+  setBy = setTimeout
   real = setTimeout(fire, Math.min(longest, Math.max(0, Math.ceil(at - performance.now()))))
 }
 
@@ -49,7 +52,7 @@ const fire = (): void => {
 export const callAt = (at: number, callback: () => void): (() => void) => {
   const timer = new Timer(at, callback)
   waiting.add(timer)
-  if (at < realAt) arm(at)
+  if (at < realAt || setBy !== setTimeout) arm(waiting.next)
   else if (waiting.size === 1) real!.ref()
   return () => {
     waiting.remove(timer)

@@ -30,8 +30,10 @@ export const make = <Params extends Schema.Top>(
 ): ((input: unknown) => Effect.Effect<Params["Encoded"], InvalidParameters, Params["EncodingServices"]>) => {
   const all = { errors: "all" } as const
   const construct = SchemaParser.makeEffect(schema)
-  // What a caller writes is what a query is given: nothing is left to encode, and it was checked once.
-  const isEncoded = SchemaAST.toEncoded(schema.ast) === SchemaAST.toType(schema.ast)
+  // What a caller writes is what a query is given: nothing is left to encode, and it was checked once. (Both sides of a schema
+  // with a transformation at its root may be the same, but not the schema itself.)
+  const { ast } = schema
+  const isEncoded = SchemaAST.toEncoded(ast) === ast && SchemaAST.toType(ast) === ast
   const encode = isEncoded
     ? (value: unknown) => Effect.succeed(value as Params["Encoded"])
     : SchemaParser.encodeUnknownEffect(schema)

@@ -263,8 +263,9 @@ const shaped = <E, R>(
   attempts: number,
   truncated: boolean
 ): Effect.Effect<any, E | DeadlineExceeded, R> => {
-  call.source = source
-  return isThere(rows)
-    ? Effect.succeed(shape(fiber, rows.value, source, node, attempts, truncated))
-    : Effect.map(Deadline.guard(rows), (rows) => shape(fiber, rows, source, node, attempts, truncated))
+  const answer = (rows: ReadonlyArray<any>): unknown => {
+    call.source = source
+    return shape(fiber, rows, source, node, attempts, truncated)
+  }
+  return isThere(rows) ? Effect.succeed(answer(rows.value)) : Effect.map(Deadline.guard(rows), answer)
 }

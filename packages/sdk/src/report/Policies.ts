@@ -139,8 +139,12 @@ export const make = (declared: Declared, role: RoleService, overrides: PgFailure
 
 /** Servers come and go, with addresses that were never seen before: what is known of one goes with it. */
 const forgetting = (role: RoleService, breaker: Breaker.Breaker<AttemptError>): Breaker.Breaker<AttemptError> => {
-  role.route.cluster.topology.onChange(({ kind, node }) => {
-    if (kind === "removed") Effect.runSync(breaker.reset(node))
+  // Reports that are made while a program runs may go, too.
+  const known = new WeakRef(breaker)
+  const stop = role.route.cluster.topology.onChange(({ kind, node }) => {
+    const breaker = known.deref()
+    if (breaker === undefined) stop()
+    else if (kind === "removed") Effect.runSync(breaker.reset(node))
   })
   return breaker
 }

@@ -145,7 +145,8 @@ export const fail = (
 ): NodeState => {
   if (failure.at < state.at) return state
   const failures = state.failures + 1
-  const down = state.phase === "returning" || failures >= thresholds.downAfter
+  // One that is down stays down: else it would be trusted at its next good look, and flap.
+  const down = state.phase === "down" || state.phase === "returning" || failures >= thresholds.downAfter
   return {
     ...state,
     ...enter(state, down ? "down" : "suspect", now),

@@ -88,7 +88,9 @@ export const fit = (
   if (role === undefined) return "unknown"
   if (role === "primary") {
     const found: Fit = want.role === "replica" ? (want.fallback === "primary" ? "fallback" : "wrong-role") : "fits"
-    return state.phase === "returning" && found !== "wrong-role" ? "returning" : found
+    if (state.phase !== "returning" || found === "wrong-role") return found
+    // It may have been replaced while it was away: nobody writes to it before all were looked at.
+    return want.role === "primary" ? "unknown" : "returning"
   }
   if (want.role === "primary") return "wrong-role"
   if (want.maxLagMillis !== undefined) {

@@ -159,7 +159,8 @@ export class Wire {
 
   /** As `submit`, and written in this step where one caller has the session and nothing is on the wire. */
   send(operation: Operation): void {
-    if (this.onAlone !== undefined || this.depth > 0 || this.dead !== undefined) return this.submit(operation)
+    const free = this.depth === 0 && this.streaming === undefined && this.dead === undefined
+    if (this.onAlone !== undefined || !free) return this.submit(operation)
     this.#pending.push(operation)
     this.#flush()
   }
