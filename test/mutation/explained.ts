@@ -327,5 +327,10 @@ export const explained: ReadonlyArray<Explained> = [
     replacement: "outer.at < at",
     inLine: "millis <= 0",
     reason: "of two that come together either may be told"
+  },
+  {
+    file: "policy/Timers.ts",
+    original: "-1",
+    reason: "the heap gives it its place before anybody asks"
   }
 ]
