@@ -305,14 +305,14 @@ export const explained: ReadonlyArray<Explained> = [
   {
     file: "policy/Deadline.ts",
     original: "{ live: true }",
-    inLine: "carried: millis",
+    inLine: "carried: isInner",
     reason: "nobody asks who watches a carried deadline: what is inside of it keeps it by itself"
   },
   {
     file: "policy/Deadline.ts",
     original: "true",
     replacement: "false",
-    inLine: "carried: millis",
+    inLine: "carried: isInner",
     reason: "nobody asks who watches a carried deadline: what is inside of it keeps it by itself"
   },
   {
@@ -325,12 +325,35 @@ export const explained: ReadonlyArray<Explained> = [
     file: "policy/Deadline.ts",
     original: "outer.at <= at",
     replacement: "outer.at < at",
-    inLine: "millis <= 0",
+    inLine: "const isInner",
     reason: "of two that come together either may be told"
   },
   {
     file: "policy/Timers.ts",
     original: "-1",
     reason: "the heap gives it its place before anybody asks"
+  },
+  {
+    file: "policy/Deadline.ts",
+    original: "Math.ceil(at - begin)",
+    replacement: "Math.floor(at - begin)",
+    reason: "a fraction of a millisecond, in an error's text"
+  },
+  {
+    file: "policy/Bulkhead.ts",
+    original: "lease.take()",
+    replacement: "false",
+    reason: "a short cut: who is about to wait asks again"
+  },
+  {
+    file: "policy/Bulkhead.ts",
+    original: "this.take()",
+    replacement: "false",
+    reason: "a permit is free here only if the scheduler gave others a turn between two steps"
+  },
+  {
+    file: "policy/Breaker.ts",
+    original: "Effect.succeed(entry.lastOpenMillis)",
+    reason: "where a schedule ends, the time before holds already"
   }
 ]

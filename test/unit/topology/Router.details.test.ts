@@ -111,3 +111,17 @@ describe("what is told of replicas that are too far behind", () => {
     assert.isFalse(Router.hasReplayed(NodeState.initial(0), { lsn: 1n, timeline: 1 }))
   })
 })
+
+describe("a server that was down and has answered once", () => {
+  const state = NodeState.observe(lostTwice, primary(-500), -500)
+  const back = node("back", { state, standing: standing("primary") })
+
+  it("is written to only when it was looked at beside the others: it may have been replaced", () => {
+    assert.strictEqual(Router.fit(back, { role: "primary" }, 0, thresholds), "unknown")
+  })
+
+  it("is read from where nobody else serves", () => {
+    assert.strictEqual(Router.fit(back, { role: "any" }, 0, thresholds), "returning")
+    assert.strictEqual(Router.fit(back, { role: "replica", fallback: "primary" }, 0, thresholds), "returning")
+  })
+})
