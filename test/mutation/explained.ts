@@ -305,14 +305,14 @@ export const explained: ReadonlyArray<Explained> = [
   {
     file: "policy/Deadline.ts",
     original: "{ live: true }",
-    inLine: "carried: isInner",
+    inLine: "  watch: { live: true },",
     reason: "nobody asks who watches a carried deadline: what is inside of it keeps it by itself"
   },
   {
     file: "policy/Deadline.ts",
     original: "true",
     replacement: "false",
-    inLine: "carried: isInner",
+    inLine: "  watch: { live: true },",
     reason: "nobody asks who watches a carried deadline: what is inside of it keeps it by itself"
   },
   {
@@ -355,5 +355,12 @@ export const explained: ReadonlyArray<Explained> = [
     file: "policy/Breaker.ts",
     original: "Effect.succeed(entry.lastOpenMillis)",
     reason: "where a schedule ends, the time before holds already"
+  },
+  {
+    file: "policy/Deadline.ts",
+    original: "isInner",
+    replacement: "true",
+    inLine: "carried: isInner",
+    reason: "the same number, but for a fraction that only the live clock has"
   }
 ]

@@ -25,6 +25,7 @@ describe("work that is detached from a call, begun while the call goes on", () =
     it.effect(`${name}: has an answer by its own deadline, although the call has ended`, () =>
       Effect.gen(function* () {
         const { provide } = yield* makeRole(() => Effect.never)
+        yield* TestClock.adjust(500)
         const refresh = yield* provide(
           Effect.gen(function* () {
             const fiber = yield* Effect.forkDetach(report.run({}), { startImmediately: true })
