@@ -31,6 +31,33 @@ layer(PgCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })("
     })
   )
 
+  it.effect("keeps what several sessions read at once apart", () =>
+    Effect.gen(function* () {
+      const target = yield* primary
+      const proxy = yield* FaultProxy.make({ target })
+      // What comes from the server fills the buffer that all sessions share; behind the proxy it comes in pieces, between them.
+      yield* proxy.latency({ millis: 1 })
+      const sessions = yield* Effect.forEach([proxy, target, proxy, target], (to) => connect(to), { concurrency: 4 })
+      const text =
+        "select i, repeat($1, i * 30000) as text, decode(repeat($2, i * 30000), 'hex') as bytes from generate_series(1, 4) i"
+      const results = yield* Effect.forEach(
+        sessions,
+        (session, index) => session.query(text, [String(index), `0${index}`]),
+        { concurrency: 4 }
+      )
+      results.forEach(({ rows }, index) => {
+        assert.deepStrictEqual(
+          rows.map((row) => row.text as string),
+          [1, 2, 3, 4].map((i) => String(index).repeat(i * 30_000))
+        )
+        for (const { bytes, i } of rows as ReadonlyArray<{ readonly bytes: Uint8Array; readonly i: number }>) {
+          assert.lengthOf(bytes, i * 30_000)
+          assert.isTrue(bytes.every((byte) => byte === index))
+        }
+      })
+    })
+  )
+
   it.effect("costs one round trip when warm, also as a transaction's first statement", () =>
     Effect.gen(function* () {
       const proxy = yield* FaultProxy.make({ target: yield* primary })

@@ -4,6 +4,7 @@
  */
 import * as PgProtocol from "@effect/sql-pg/PgProtocol"
 import { type ResolvedConfig, resolve } from "@sluice/sdk/pool/session/Config"
+import type { Channel } from "@sluice/sdk/pool/session/Transport"
 import { Wire } from "@sluice/sdk/pool/session/Wire"
 import type * as Duration from "effect/Duration"
 import { EventEmitter } from "node:events"
@@ -188,6 +189,21 @@ export class ScriptedServer extends EventEmitter {
   }
 }
 
+/** Bytes come in a buffer that is used again, as on a real socket: whoever keeps a piece of it reads nonsense soon. */
+export const channelOf = (socket: EventEmitter): Channel => ({
+  socket: socket as unknown as Net.Socket,
+  receive: (receiver) => {
+    socket.removeAllListeners("data")
+    socket.on("data", (chunk: Uint8Array) => {
+      const lent = Uint8Array.from(chunk)
+      receiver(lent)
+      lent.fill(0x5a)
+    })
+  },
+  encrypted: false,
+  address: { address: "nowhere", port: 1 }
+})
+
 /** A wire to a scripted server. */
 export const scripted = (
   seed: number,
@@ -197,7 +213,7 @@ export const scripted = (
   const server = new ScriptedServer(random)
   const resolved: ResolvedConfig = resolve({ username: "u", host: "nowhere", ...config })
   const wire = new Wire(resolved, {
-    channel: { socket: server as unknown as Net.Socket, encrypted: false, address: { address: "nowhere", port: 1 } },
+    channel: channelOf(server),
     parser: PgProtocol.makeParser<unknown>(),
     parameters: new Map(),
     processId: 1,

@@ -13,9 +13,8 @@ import type { Wire } from "@sluice/sdk/pool/session/Wire"
 import * as Result from "effect/Result"
 import { SqlError } from "effect/sql/SqlError"
 import { EventEmitter } from "node:events"
-import type * as Net from "node:net"
 import { fuzz, random, type Random } from "../../support/random.ts"
-import { message, scripted, type ScriptedServer } from "./ScriptedServer.ts"
+import { channelOf, message, scripted, type ScriptedServer } from "./ScriptedServer.ts"
 
 const { runs, seed } = fuzz(250)
 
@@ -262,7 +261,7 @@ describe("a session and a server that says anything", () => {
         destroy: () => (socket.destroyed = true)
       })
       const results: Array<Result.Result<unknown, SqlError>> = []
-      const channel = { socket: socket as unknown as Net.Socket, encrypted: false, address: { address: "x", port: 1 } }
+      const channel = channelOf(socket)
       const password = of.chance(0.7) ? "hunter2secret" : undefined
       start(resolve({ username: "u", host: "x" }), channel, password, (result) => results.push(result))
       const kinds = Object.keys(damages)

@@ -34,6 +34,7 @@ const question = Uint8Array.from(
 export class SignOfLife implements Operation {
   abandoned = false
   written = false
+  next: Operation | undefined = undefined
   readonly commit = false
   readonly harmless = true
   readonly completed = false

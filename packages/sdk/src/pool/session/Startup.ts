@@ -39,7 +39,6 @@ export const start = (
 
   const release = (): void => {
     finished = true
-    socket.off("data", onData)
     socket.off("error", onError)
     socket.off("close", onClose)
   }
@@ -143,7 +142,7 @@ export const start = (
     }
   }
 
-  socket.on("data", onData)
+  channel.receive(onData)
   socket.on("error", onError)
   socket.on("close", onClose)
   socket.write(PgProtocol.encodeStartupMessage(config.startup))

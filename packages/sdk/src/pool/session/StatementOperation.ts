@@ -100,6 +100,7 @@ const parseTag = (tag: string): Command => {
 export class StatementOperation implements Operation {
   abandoned = false
   written = false
+  next: Operation | undefined = undefined
   completed = false
   readonly opens: boolean
   readonly ours: boolean

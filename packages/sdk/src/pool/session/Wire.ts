@@ -16,6 +16,7 @@ import { connectionError, isFatalSeverity, serverError, type SessionFacts, state
 import { type Catalogue, makeCatalogue } from "./Columns.ts"
 import { type BindEncoder, makeBindEncoder, ParameterError } from "./Parameters.ts"
 import { stateChangeOf } from "./SessionState.ts"
+import { OperationQueue } from "./OperationQueue.ts"
 import type { Started } from "./Startup.ts"
 import { DescriptionCache, frames, join, StatementCache } from "./Statements.ts"
 
@@ -39,6 +40,8 @@ export interface Operation {
   readonly urgent: boolean
   /** Takes BEGIN along when one is due. */
   readonly opens: boolean
+  /** The one behind it; the queue's own. */
+  next: Operation | undefined
   /** Reads the rows of its current cycle. */
   readField: PgProtocol.FieldReader<unknown> | undefined
   /** The next cycle's bytes. May throw. */
@@ -98,9 +101,8 @@ export class Wire {
   readonly #parser: PgProtocol.Parser<unknown>
   readonly #deaths = new Set<(error: SqlError) => void>()
   readonly #idle: Array<() => void> = []
-  #pending: Array<Operation> = []
-  #flying: Array<Operation> = []
-  #head = 0
+  readonly #pending = new OperationQueue()
+  readonly #flying = new OperationQueue()
   #abandoned = 0
   #scheduled = false
   #opening: Operation | undefined
@@ -121,7 +123,7 @@ export class Wire {
     this.parameters = started.parameters
     this.#socket = started.channel.socket
     this.#parser = started.parser
-    this.#socket.on("data", this.#onData)
+    started.channel.receive(this.#onData)
     this.#socket.on("error", (cause) => this.die(connectionError(cause, `Connection lost: ${cause.message}`, "query")))
     this.#socket.on("end", () => this.#onClose())
     this.#socket.on("close", () => this.#onClose())
@@ -129,11 +131,11 @@ export class Wire {
 
   /** Operations on the wire. */
   get depth(): number {
-    return this.#flying.length - this.#head
+    return this.#flying.size
   }
 
   get waiting(): number {
-    return this.#pending.length
+    return this.#pending.size
   }
 
   /** Something is on the wire whose caller has left. */
@@ -215,7 +217,7 @@ export class Wire {
   }
 
   readonly #schedule = (): void => {
-    if (this.#scheduled || this.#pending.length === 0) return
+    if (this.#scheduled || this.#pending.size === 0) return
     this.#scheduled = true
     queueMicrotask(this.#flush)
   }
@@ -225,48 +227,54 @@ export class Wire {
     // A socket that has ended tells so soon: what was not written is then known to be not sent.
     if (this.dead !== undefined || this.#socket.destroyed) return
     const wasIdle = this.depth === 0
-    const written: Array<Uint8Array> = []
-    while (
-      this.#opening === undefined &&
-      this.#asking === undefined &&
-      this.#pending.length > 0 &&
-      this.depth < this.config.pipelineDepth
-    ) {
-      if (this.held && !this.#pending[0]!.urgent) break
-      const operation = this.#pending.shift()!
+    let frame: Uint8Array | undefined
+    let more: Array<Uint8Array> | undefined
+    while (this.#opening === undefined && this.#asking === undefined && this.depth < this.config.pipelineDepth) {
+      if (this.held && this.#pending.first?.urgent !== true) break
+      const operation = this.#pending.shift()
+      if (operation === undefined) break
       if (operation.abandoned) continue
-      const begin = operation.opens ? this.begin : undefined
-      let frame: Uint8Array
-      try {
-        frame = operation.frame(begin)
-      } catch (cause) {
-        const problem = cause instanceof Error ? cause.message : String(cause)
-        operation.reject(
-          statementError(
-            cause,
-            cause instanceof ParameterError ? problem : `The statement cannot be sent: ${problem}`,
-            "query"
-          )
-        )
-        continue
-      }
-      if (begin !== undefined) {
-        // Until the server confirms the transaction nothing else may follow: it would run outside of one if BEGIN failed.
-        this.begin = undefined
-        this.#opening = operation
-      }
-      operation.written = true
-      this.#flying.push(operation)
-      written.push(frame)
-      // It only asks how to go on; whoever was submitted after it must not overtake it.
-      if (operation.harmless) this.#asking = operation
+      const next = this.#frameOf(operation)
+      if (next === undefined) continue
+      if (frame === undefined) frame = next
+      else if (more === undefined) more = [frame, next]
+      else more.push(next)
     }
-    if (written.length === 0) return
+    if (frame === undefined) return
     if (wasIdle) {
-      this.#parser.readField = this.#flying[this.#head]!.readField
+      this.#parser.readField = this.#flying.first!.readField
       this.#watch()
     }
-    this.#socket.write(join(written))
+    this.#socket.write(more === undefined ? frame : join(more))
+  }
+
+  /** The bytes of an operation that flies from here on; one that cannot be sent has been told so. */
+  #frameOf(operation: Operation): Uint8Array | undefined {
+    const begin = operation.opens ? this.begin : undefined
+    let frame: Uint8Array
+    try {
+      frame = operation.frame(begin)
+    } catch (cause) {
+      const problem = cause instanceof Error ? cause.message : String(cause)
+      operation.reject(
+        statementError(
+          cause,
+          cause instanceof ParameterError ? problem : `The statement cannot be sent: ${problem}`,
+          "query"
+        )
+      )
+      return undefined
+    }
+    if (begin !== undefined) {
+      // Until the server confirms the transaction nothing else may follow: it would run outside of one if BEGIN failed.
+      this.begin = undefined
+      this.#opening = operation
+    }
+    operation.written = true
+    this.#flying.push(operation)
+    // It only asks how to go on; whoever was submitted after it must not overtake it.
+    if (operation.harmless) this.#asking = operation
+    return frame
   }
 
   readonly #onData = (chunk: Uint8Array): void => {
@@ -313,7 +321,7 @@ export class Wire {
         }
         break
       case "CommandComplete":
-        if (this.#flying[this.#head]?.ours !== true) this.dirty |= stateChangeOf(message.commandTag)
+        if (this.#flying.first?.ours !== true) this.dirty |= stateChangeOf(message.commandTag)
         if (message.commandTag === "DISCARD ALL" || message.commandTag === "DEALLOCATE ALL") this.statements.clear()
         break
       case "CopyInResponse":
@@ -321,35 +329,27 @@ export class Wire {
       case "CopyBothResponse":
         return this.die(connectionError(undefined, "COPY is not supported on this session", "query"))
     }
-    const operation = this.#flying[this.#head]
+    const operation = this.#flying.first
     if (operation === undefined) return this.desync(`Unexpected ${message._tag} while nothing was asked`)
     operation.onMessage(message)
   }
 
   #ready(status: TransactionStatus): void {
-    const operation = this.#flying[this.#head]
+    const operation = this.#flying.shift()
     if (operation === undefined) return this.desync("Unexpected ReadyForQuery while nothing was asked")
     // A rolled back transaction takes a limit with it that was set inside of it.
     if (status === "idle" && this.status !== "idle" && this.limit !== null) this.limit = undefined
     this.status = status
-    this.#head++
-    if (this.#head === this.#flying.length) {
-      this.#flying = []
-      this.#head = 0
-      this.#unwatch()
-    } else if (this.#head > 256) {
-      this.#flying = this.#flying.slice(this.#head)
-      this.#head = 0
-    }
+    if (this.depth === 0) this.#unwatch()
     // The rows of the next answer may be in the same chunk.
-    this.#parser.readField = this.#flying[this.#head]?.readField
+    this.#parser.readField = this.#flying.first?.readField
     if (operation.abandoned) this.#abandoned--
     operation.written = false
     if (this.#abandoned > 0 && this.#abandoned === this.depth) this.onAlone?.()
     if (this.#asking === operation) this.#asking = undefined
     if (this.#opening === operation) this.#opened(status)
     operation.onReady()
-    if (this.#pending.length > 0) this.#schedule()
+    if (this.#pending.size > 0) this.#schedule()
     if (this.depth === 0 && this.#idle.length > 0) for (const callback of this.#idle.splice(0)) callback()
   }
 
@@ -358,7 +358,7 @@ export class Wire {
     if (status !== "idle") return
     // BEGIN itself failed. What was submitted for inside of the transaction must not run outside of it.
     const error = statementError(undefined, "The transaction could not be begun", "begin")
-    for (const operation of this.#pending.splice(0)) operation.reject(error)
+    for (const operation of this.#pending.takeAll()) operation.reject(error)
   }
 
   desync(message: string): void {
@@ -390,12 +390,9 @@ export class Wire {
     this.#unwatch()
     this.#parser.readField = undefined
     if (options.keepSocket !== true) this.#socket.destroy()
-    const flying = this.#flying.slice(this.#head)
-    const pending = this.#pending
+    const flying = this.#flying.takeAll()
+    const pending = this.#pending.takeAll()
     const inTransaction = this.status !== "idle"
-    this.#flying = []
-    this.#head = 0
-    this.#pending = []
     this.#abandoned = 0
     const deaths = [...this.#deaths]
     this.#deaths.clear()
