@@ -23,8 +23,7 @@ export class Care<S extends Poolable> {
   }
 
   /** Decides what becomes of a session that nobody holds; `released` if somebody just did. */
-  settle(entry: Entry<S>, released = false): void {
-    const now = this.core.now()
+  settle(entry: Entry<S>, released = false, now = this.core.now()): void {
     const home = entry.home
     const session = entry.session
     if (session.dead !== undefined) return this.discard(entry, "died", session.dead)

@@ -79,6 +79,12 @@ export class Compartment<S extends Poolable> {
     this.drainBudget = drainBudget
   }
 
+  /** The idle session that was used last. (An index of -1 is no element but a name, and slow to miss.) */
+  get freshest(): Entry<S> | undefined {
+    const { idle } = this
+    return idle.length === 0 ? undefined : idle[idle.length - 1]
+  }
+
   /** Places that sessions at rest may not use, because too many others are draining. */
   get overflow(): number {
     return this.away > this.drainBudget ? this.away - this.drainBudget : 0
@@ -128,7 +134,7 @@ export class Compartment<S extends Poolable> {
 
   private removeIdle(entry: Entry<S>): void {
     const idle = this.idle
-    if (idle[idle.length - 1] === entry) idle.pop()
+    if (this.freshest === entry) idle.pop()
     else idle.splice(idle.indexOf(entry), 1)
   }
 }

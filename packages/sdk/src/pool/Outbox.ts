@@ -12,7 +12,9 @@ import type { Ticket } from "./Waiters.ts"
 type Fork = <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
 
 export class Outbox<S extends Poolable> {
-  private readonly answered: Array<Ticket<S>> = []
+  /** Those who are answered, by the links of the queue that they have left. */
+  private first: Ticket<S> | undefined = undefined
+  private last: Ticket<S> | undefined = undefined
   private readonly actions: Array<() => void> = []
   private readonly fibers = new Set<Fiber.Fiber<unknown, unknown>>()
   private readonly forkIn: Fork
@@ -24,7 +26,9 @@ export class Outbox<S extends Poolable> {
 
   /** The ticket has its outcome: its caller goes on. */
   resume(ticket: Ticket<S>): void {
-    this.answered.push(ticket)
+    if (this.last === undefined) this.first = ticket
+    else this.last.next = ticket
+    this.last = ticket
   }
 
   defer(action: () => void): void {
@@ -49,16 +53,22 @@ export class Outbox<S extends Poolable> {
     this.flushing = true
     try {
       do {
-        for (let index = 0; index < this.answered.length; index++) {
-          const ticket = this.answered[index]!
-          ticket.resume!(ticket.outcome!)
-        }
-        this.answered.length = 0
+        for (let ticket = this.shift(); ticket !== undefined; ticket = this.shift()) ticket.resume!(ticket.outcome!)
         for (let index = 0; index < this.actions.length; index++) this.actions[index]!()
-        this.actions.length = 0
-      } while (this.answered.length > 0)
+        // Setting a length costs more than all the rest in here, even if it changes nothing.
+        if (this.actions.length > 0) this.actions.length = 0
+      } while (this.first !== undefined)
     } finally {
       this.flushing = false
     }
+  }
+
+  private shift(): Ticket<S> | undefined {
+    const ticket = this.first
+    if (ticket === undefined) return undefined
+    this.first = ticket.next
+    ticket.next = undefined
+    if (this.first === undefined) this.last = undefined
+    return ticket
   }
 }

@@ -147,7 +147,7 @@ export class PoolCore<S extends Poolable> {
   take(ticket: Ticket<S>): S | undefined {
     const lane = ticket.lane
     const home = lane.home
-    const entry = home.idle[home.idle.length - 1]
+    const entry = home.freshest
     if (entry === undefined || lane.room <= 0 || this.state === "closing" || !this.serves(home)) return undefined
     const now = this.now()
     if (!this.usable(entry, now)) return undefined
@@ -230,8 +230,8 @@ export class PoolCore<S extends Poolable> {
       home.enter(entry, "idle")
       return
     }
-    this.care.settle(entry, true)
-    this.pump(home)
+    this.care.settle(entry, true, now)
+    this.pump(home, now)
     this.flush()
   }
 
@@ -257,19 +257,23 @@ export class PoolCore<S extends Poolable> {
   // --- moving sessions ------------------------------------------------------------------------------------------
 
   /** Serves who can be served, and begins what the others and `min` need. */
-  pump(home: Compartment<S>): void {
-    const now = this.now()
+  pump(home: Compartment<S>, now = this.now()): void {
     if (home.waiting > 0 && this.serves(home)) {
-      for (let ticket = nextInTurn(home); ticket !== undefined; ticket = nextInTurn(home)) {
-        const entry = this.freshest(home, now)
-        if (entry === undefined) break
+      while (home.idle.length > 0) {
+        const ticket = nextInTurn(home)
+        const entry = ticket === undefined ? undefined : this.freshest(home, now)
+        if (ticket === undefined || entry === undefined) break
         this.handOver(ticket, entry, now)
       }
-      if (demand(home) > home.preparing) this.connector.giveWay(home, now)
-      let need = demand(home) - home.preparing - home.connecting
+      let wanted = demand(home)
+      if (wanted > home.preparing) {
+        this.connector.giveWay(home, now)
+        wanted = demand(home)
+      }
+      let need = wanted - home.preparing - home.connecting
       // What is idle now has been silent for too long. Asking it is cheaper than a connect.
       while (need > 0 && home.idle.length > 0) {
-        this.care.validate(home.idle[home.idle.length - 1]!)
+        this.care.validate(home.freshest!)
         need--
       }
       while (need > 0 && home.free > 0 && this.connector.start(home, now)) need--
@@ -287,7 +291,7 @@ export class PoolCore<S extends Poolable> {
 
   private freshest(home: Compartment<S>, now: number): Entry<S> | undefined {
     for (;;) {
-      const entry = home.idle[home.idle.length - 1]
+      const entry = home.freshest
       if (entry === undefined) return undefined
       if (now >= entry.expiresAt) this.care.retire(entry, "lifetime")
       else if (!this.usable(entry, now)) return undefined

@@ -32,7 +32,7 @@ export class Waiting<S extends Poolable> {
     queue.push(ticket)
     home.waiting++
     this.deadlines.add(ticket)
-    this.core.pump(home)
+    this.core.pump(home, now)
     if (ticket.bucket !== undefined) this.core.alarm.set(ticket.deadline)
     this.core.flush()
   }
