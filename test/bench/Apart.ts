@@ -33,14 +33,15 @@ const start = async (subject: Subject, options: string, node: ReadonlyArray<stri
   return child
 }
 
-/** The process of a subject with these options: one for all rows, warm since the first of them. */
+/** The process of a subject with these options: one for all rows, warm since the first of them, or the one of a number. */
 export const open = async (
   subject: Subject,
   options: { readonly url: string; readonly pool: number },
-  node: ReadonlyArray<string>
+  node: ReadonlyArray<string>,
+  number = 0
 ): Promise<(asks: Asks) => Promise<{ readonly count: number; readonly seconds: number }>> => {
   const { pool, url } = options
-  const key = JSON.stringify([subject.name, url, pool])
+  const key = JSON.stringify([subject.name, url, pool, number])
   const started = children.get(key) ?? start(subject, JSON.stringify({ url, pool }), node)
   children.set(key, started)
   const child = await started

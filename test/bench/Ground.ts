@@ -8,7 +8,7 @@ import { keys } from "./Subject.ts"
 /** A server with the table `items`, a proxy before it, and more servers when a row asks for them; gone with the scope. */
 export const makeContext = Effect.fnUntraced(function* (options: Pick<Context, "quick" | "scale" | "node" | "say">) {
   const scope = yield* Scope.Scope
-  const { primary } = yield* PgCluster.make({ settings: { max_connections: 300 } })
+  const { primary } = yield* PgCluster.make({ settings: { max_connections: 500 } })
   const proxy = yield* FaultProxy.make({ target: primary })
   const [setting] = yield* primary.query("show server_version")
   yield* primary.query("create table items (id int primary key, name text not null, value float8 not null)")

@@ -82,12 +82,19 @@ export interface Asked {
   readonly value: (count: number, seconds: number) => number
 }
 
-/** Every one of `subjects` over a pool and in a process of its own; in this one where it only has to run. */
+/** What a process runs before its first turn, where the first round of the row is another one's. */
+const warmMillis = 1_000
+
+/**
+ * Every one of `subjects` over a pool and in a process of its own, or in several that take turns; in this one where it only
+ * has to run.
+ */
 export const entrants = (
   { node, quick }: Context,
   subjects: ReadonlyArray<Subject>,
   options: { readonly url: string; readonly pool: number; readonly fibers: number },
-  { value, what }: Asked
+  { value, what }: Asked,
+  processes = 1
 ): ReadonlyArray<Entrant> =>
   quick
     ? together(subjects, options, { what: (querying) => querying[what], value })
@@ -95,13 +102,18 @@ export const entrants = (
         subject: subject.name,
         beside: subject.beside,
         open: async () => {
-          const ask = await Apart.open(subject, options, node.typescript)
-          const run = (millis: number) => ask({ load: what, fibers: options.fibers, millis })
-          await run(1)
+          const run: Array<(millis: number) => Promise<{ readonly count: number; readonly seconds: number }>> = []
+          for (let number = 0; number < processes; number++) {
+            const ask = await Apart.open(subject, options, node.typescript, number)
+            const once = (millis: number) => ask({ load: what, fibers: options.fibers, millis })
+            await once(number === 0 ? 1 : warmMillis)
+            run.push(once)
+          }
+          let turn = 0
           return {
             subject: subject.name,
             round: async (millis) => {
-              const { count, seconds } = await run(millis)
+              const { count, seconds } = await run[turn++ % processes]!(millis)
               return value(count, seconds)
             },
             close: () => Promise.resolve()

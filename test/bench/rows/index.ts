@@ -11,6 +11,7 @@ import * as topology from "./topology.ts"
 
 export const rows: ReadonlyArray<Row> = [
   pool.select,
+  pool.lease,
   pool.reportOverPool,
   pool.perQuery,
   pool.transaction,

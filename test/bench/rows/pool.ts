@@ -56,6 +56,31 @@ export const select: Row = {
   groups: (context) => widths(context, [1, 20, 100, 1_000]).map((fibers) => group(context, fibers, everybody, selects))
 }
 
+/**
+ * Which core the kernel keeps a server's process on is luck that lasts as long as its connection, and is worth a fifth of the
+ * throughput on two cores: no row that stands on one process each can tell smaller differences.
+ */
+const processes = 4
+
+export const lease: Row = {
+  name: "lease",
+  about: `a session leased for one row by primary key, pool of 10, beside the driver: text beside text, and through Effect's SqlClient beside the same; ${processes} processes each take turns`,
+  brief: `a lease beside the driver's, ${processes} processes each; operations a second`,
+  unit: "op/s",
+  rounds: 6 * processes,
+  groups: (context) =>
+    widths(context, [1, 20, 100, 1_000]).map((fibers) => ({
+      fibers,
+      contenders: entrants(
+        context,
+        [sluiceLease, driverLease, pgPool, sluiceSql, driver],
+        { url: context.url, pool, fibers },
+        selects,
+        processes
+      )
+    }))
+}
+
 const besideReport = (subject: Subject): Subject => ({ ...subject, beside: sluice.name })
 
 export const reportOverPool: Row = {
