@@ -240,7 +240,8 @@ export class Wire {
       else if (more === undefined) more = [frame, next]
       else more.push(next)
     }
-    if (frame === undefined) return
+    // A caller who was told that its statement cannot be sent may have ended the session.
+    if (frame === undefined || this.dead !== undefined) return
     if (wasIdle) {
       this.#parser.readField = this.#flying.first!.readField
       this.#watch()
@@ -263,6 +264,11 @@ export class Wire {
           "query"
         )
       )
+      return undefined
+    }
+    // What a parameter does while it is read (`toJSON`) may end the session: then this is in no queue that `die` empties.
+    if (this.dead !== undefined) {
+      operation.reject(withFacts(this.dead, { sent: false, commit: false }))
       return undefined
     }
     if (begin !== undefined) {
