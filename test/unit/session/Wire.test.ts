@@ -2,10 +2,13 @@ import { assert, describe, it } from "@effect/vitest"
 import * as PgTypes from "@effect/sql-pg/PgTypes"
 import { connectionError, factsOf } from "@sluice/sdk/pool/session/Facts"
 import { StatementOperation, type StatementResult } from "@sluice/sdk/pool/session/StatementOperation"
-import type { Wire } from "@sluice/sdk/pool/session/Wire"
+import { Wire } from "@sluice/sdk/pool/session/Wire"
 import * as Result from "effect/Result"
 import type { SqlError } from "effect/sql/SqlError"
-import { scripted } from "./ScriptedServer.ts"
+import { EventEmitter } from "node:events"
+import { resolve } from "@sluice/sdk/pool/session/Config"
+import { start } from "@sluice/sdk/pool/session/Startup"
+import { channelOf, message, scripted } from "./ScriptedServer.ts"
 
 type Answer = Result.Result<StatementResult, SqlError>
 
@@ -146,6 +149,25 @@ describe("the pipeline of a session", () => {
         }
         assert.strictEqual(wire.depth + wire.waiting, 0, told)
       }
+  })
+
+  it("hears what the server says behind the login's last message, in the same read", () => {
+    const socket = Object.assign(new EventEmitter(), { write: () => true, destroy: () => {} })
+    const config = resolve({ username: "u", host: "x" })
+    const wires: Array<Wire> = []
+    start(config, channelOf(socket), undefined, (result) => wires.push(new Wire(config, Result.getOrThrow(result))))
+    const standby = (value: string) => message("S", Buffer.from(`in_hot_standby\0${value}\0`))
+    const fatal = message("E", Buffer.from("SFATAL\0VFATAL\0C57P01\0Mgone\0\0"))
+    const login = [
+      message("R", Buffer.alloc(4)),
+      standby("on"),
+      message("K", Buffer.alloc(8)),
+      message("Z", Buffer.from("I"))
+    ]
+    socket.emit("data", Buffer.concat([...login, standby("off"), fatal]))
+    assert.lengthOf(wires, 1)
+    assert.strictEqual(wires[0]!.parameters.get("in_hot_standby"), "off")
+    assert.strictEqual(factsOf(wires[0]!.dead)?.sqlState, "57P01")
   })
 
   it("a parameter that ends the session while it is read leaves its own statement neither sent nor unanswered", async () => {

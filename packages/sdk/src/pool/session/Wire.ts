@@ -123,6 +123,7 @@ export class Wire {
     this.parameters = started.parameters
     this.#socket = started.channel.socket
     this.#parser = started.parser
+    started.takeOver?.(this.#dispatch)
     started.channel.receive(this.#onData)
     this.#socket.on("error", (cause) => this.die(connectionError(cause, `Connection lost: ${cause.message}`, "query")))
     this.#socket.on("end", () => this.#onClose())
