@@ -177,14 +177,26 @@ export const explainedPool: ReadonlyArray<Explained> = [
   },
   {
     file: "pool/Entry.ts",
-    original: "idle[idle.length - 1] === entry",
+    original: "idle.length === 0",
+    replacement: "false",
+    reason: "a short cut: there is nothing under the name -1 either"
+  },
+  {
+    file: "pool/Entry.ts",
+    original: "this.freshest === entry",
     replacement: "false",
     reason: "a short cut: the search finds the last one as well"
   },
   {
-    file: "pool/Entry.ts",
-    original: "idle.length - 1",
-    replacement: "idle.length + 1",
-    reason: "the same short cut"
+    file: "pool/PoolCore.ts",
+    original: "home.idle.length > 0",
+    replacement: "home.idle.length >= 0",
+    inLine: "while (home.idle.length > 0) {",
+    reason: "a short cut: where nothing is idle, nothing is the freshest"
+  },
+  {
+    file: "pool/Outbox.ts",
+    original: "this.actions.length > 0",
+    reason: "setting a length that it has already changes nothing; it only costs"
   }
 ]

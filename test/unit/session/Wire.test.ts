@@ -1,10 +1,14 @@
 import { assert, describe, it } from "@effect/vitest"
-import { factsOf } from "@sluice/sdk/pool/session/Facts"
+import * as PgTypes from "@effect/sql-pg/PgTypes"
+import { connectionError, factsOf } from "@sluice/sdk/pool/session/Facts"
 import { StatementOperation, type StatementResult } from "@sluice/sdk/pool/session/StatementOperation"
-import type { Wire } from "@sluice/sdk/pool/session/Wire"
+import { Wire } from "@sluice/sdk/pool/session/Wire"
 import * as Result from "effect/Result"
 import type { SqlError } from "effect/sql/SqlError"
-import { scripted } from "./ScriptedServer.ts"
+import { EventEmitter } from "node:events"
+import { resolve } from "@sluice/sdk/pool/session/Config"
+import { start } from "@sluice/sdk/pool/session/Startup"
+import { channelOf, message, scripted } from "./ScriptedServer.ts"
 
 type Answer = Result.Result<StatementResult, SqlError>
 
@@ -113,6 +117,77 @@ describe("the pipeline of a session", () => {
       }
       assert.isFalse(server.executed.includes("late"), told)
     }
+  })
+
+  it("a caller whose statement cannot be sent may end the session, or ask again, from where it is told", async () => {
+    for (const sent of [0, 1, 2])
+      for (const reaction of ["die", "ask"] as const) {
+        const told = `${sent} before, ${reaction}`
+        const { server, wire } = scripted(11)
+        const warm = ask(wire, "rows 1", true)
+        for (let patience = 0; patience < 5000 && warm.answers.length === 0; patience++) await turn()
+        const uncaught: Array<unknown> = []
+        const note = (cause: unknown): void => void uncaught.push(cause)
+        process.prependListener("uncaughtException", note)
+        const before = Array.from({ length: sent }, () => ask(wire, "rows 1", true))
+        let again: Asked | undefined
+        let answers = 0
+        const unsendable = new StatementOperation(wire, "rows 1\0", [], { prepare: true }, () => {
+          answers++
+          if (reaction === "ask") again = ask(wire, "rows 2", true)
+          else wire.die(connectionError(undefined, "The caller has had enough", "close"))
+        })
+        wire.submit(unsendable)
+        const after = ask(wire, "rows 3", true)
+        for (let n = 0; n < 500; n++) await turn()
+        process.removeListener("uncaughtException", note)
+        assert.deepStrictEqual([uncaught, server.thrown], [[], []], told)
+        assert.strictEqual(answers, 1, told)
+        for (const asked of [...before, after, ...(again === undefined ? [] : [again])]) {
+          if (reaction === "ask") check(asked, told)
+          else assert.isTrue(asked.answers.length === 1 && Result.isFailure(asked.answers[0]!), told)
+        }
+        assert.strictEqual(wire.depth + wire.waiting, 0, told)
+      }
+  })
+
+  it("hears what the server says behind the login's last message, in the same read", () => {
+    const socket = Object.assign(new EventEmitter(), { write: () => true, destroy: () => {} })
+    const config = resolve({ username: "u", host: "x" })
+    const wires: Array<Wire> = []
+    start(config, channelOf(socket), undefined, (result) => wires.push(new Wire(config, Result.getOrThrow(result))))
+    const standby = (value: string) => message("S", Buffer.from(`in_hot_standby\0${value}\0`))
+    const fatal = message("E", Buffer.from("SFATAL\0VFATAL\0C57P01\0Mgone\0\0"))
+    const login = [
+      message("R", Buffer.alloc(4)),
+      standby("on"),
+      message("K", Buffer.alloc(8)),
+      message("Z", Buffer.from("I"))
+    ]
+    socket.emit("data", Buffer.concat([...login, standby("off"), fatal]))
+    assert.lengthOf(wires, 1)
+    assert.strictEqual(wires[0]!.parameters.get("in_hot_standby"), "off")
+    assert.strictEqual(factsOf(wires[0]!.dead)?.sqlState, "57P01")
+  })
+
+  it("a parameter that ends the session while it is read leaves its own statement neither sent nor unanswered", async () => {
+    const { server, wire } = scripted(12)
+    const fatal = {
+      toJSON: () => {
+        wire.die(connectionError(undefined, "Ended by a parameter", "close"))
+        return {}
+      }
+    }
+    const answers: Array<Answer> = []
+    wire.submit(new StatementOperation(wire, "rows 1", [PgTypes.jsonb(fatal)], {}, (result) => answers.push(result)))
+    for (let n = 0; n < 10; n++) await turn()
+    assert.isDefined(wire.dead)
+    assert.lengthOf(answers, 1)
+    const [answer] = answers as [Answer]
+    assert.isTrue(Result.isFailure(answer))
+    if (Result.isFailure(answer)) assert.isFalse(factsOf(answer.failure)?.sent)
+    assert.strictEqual(wire.depth, 0)
+    assert.deepStrictEqual(server.executed, [])
   })
 
   it("tells lost statements from those that never left when the socket just ends", async () => {

@@ -261,8 +261,9 @@ export class PoolCore<S extends Poolable> {
     if (home.waiting > 0 && this.serves(home)) {
       while (home.idle.length > 0) {
         const ticket = nextInTurn(home)
-        const entry = ticket === undefined ? undefined : this.freshest(home, now)
-        if (ticket === undefined || entry === undefined) break
+        if (ticket === undefined) break
+        const entry = this.freshest(home, now)
+        if (entry === undefined) break
         this.handOver(ticket, entry, now)
       }
       let wanted = demand(home)

@@ -15,6 +15,8 @@ export interface Started {
   readonly parameters: Map<string, string>
   readonly processId: number
   readonly secret: number
+  /** Whoever takes over says so here: the messages behind the login's last, in the same read, are for it. */
+  readonly takeOver?: (dispatch: (message: PgProtocol.BackendMessage<unknown>) => void) => void
 }
 
 type Scram = PgAuth.ScramFirst | PgAuth.ScramFinal | "done" | undefined
@@ -36,6 +38,10 @@ export const start = (
   let secret = 0
   let scram: Scram
   let finished = false
+  let successor: ((message: PgProtocol.BackendMessage<unknown>) => void) | undefined
+  const takeOver: Started["takeOver"] = (dispatch) => {
+    successor = dispatch
+  }
 
   const release = (): void => {
     finished = true
@@ -78,7 +84,7 @@ export const start = (
   }
 
   const onMessage = (message: PgProtocol.BackendMessage<unknown>): void => {
-    if (finished) return
+    if (finished) return successor?.(message)
     switch (message._tag) {
       case "AuthenticationOk":
         // A server that skips its proof may be somebody else.
@@ -128,7 +134,7 @@ export const start = (
         return fail(serverError(message.fields, "connect", { fatal: true }))
       case "ReadyForQuery":
         release()
-        return onDone(Result.succeed({ channel, parser, parameters, processId, secret }))
+        return onDone(Result.succeed({ channel, parser, parameters, processId, secret, takeOver }))
       default:
         return desync(`Unexpected ${message._tag} during login`)
     }

@@ -123,6 +123,7 @@ export class Wire {
     this.parameters = started.parameters
     this.#socket = started.channel.socket
     this.#parser = started.parser
+    started.takeOver?.(this.#dispatch)
     started.channel.receive(this.#onData)
     this.#socket.on("error", (cause) => this.die(connectionError(cause, `Connection lost: ${cause.message}`, "query")))
     this.#socket.on("end", () => this.#onClose())
@@ -240,7 +241,8 @@ export class Wire {
       else if (more === undefined) more = [frame, next]
       else more.push(next)
     }
-    if (frame === undefined) return
+    // A caller who was told that its statement cannot be sent may have ended the session.
+    if (frame === undefined || this.dead !== undefined) return
     if (wasIdle) {
       this.#parser.readField = this.#flying.first!.readField
       this.#watch()
@@ -263,6 +265,11 @@ export class Wire {
           "query"
         )
       )
+      return undefined
+    }
+    // What a parameter does while it is read (`toJSON`) may end the session: then this is in no queue that `die` empties.
+    if (this.dead !== undefined) {
+      operation.reject(withFacts(this.dead, { sent: false, commit: false }))
       return undefined
     }
     if (begin !== undefined) {
