@@ -74,6 +74,9 @@ postgres(layerFleet())("a report on a real PostgreSQL", (it) => {
       })
       const error = yield* failsWith(sneaky.run({}), "QueryFailed")
       assert.deepInclude(error, { sqlState: "25006", class: "ReadOnly" })
+      assert.include(error, {
+        problem: 'a report that does not declare writes may not change data (writes: "once" or "idempotent")'
+      })
       assert.deepStrictEqual(yield* (yield* TestDatabase).query("select * from untouched"), [])
     })
   )

@@ -29,6 +29,10 @@ const refusal = (options: object): string => {
 
 describe("a declaration", () => {
   for (const [options, told] of [
+    [{ database: undefined }, 'database must be a role of a database, such as Fleet.role("replica")'],
+    [{ params: undefined }, "params must be a schema or the fields of one ({} when it takes none), not undefined"],
+    [{ row: "id" }, 'row must be a schema or the fields of one, not "id"'],
+    [{ query: "select 1" }, 'query must be a function of a SqlClient and the parameters, not "select 1"'],
     [{ deadline: undefined }, "deadline must be declared, such as 8 seconds"],
     [{ deadline: "soon" }, 'deadline must be a duration above zero, and at most a year, not "soon"'],
     [{ attemptTimeout: -1 }, "attemptTimeout must be a duration above zero, and at most a year, not -1"],

@@ -135,6 +135,18 @@ export const check = (name: string, options: Readonly<Record<string, any>>): voi
   }
 
   none(options, known.report)
+  const something = (value: unknown): boolean =>
+    typeof value === "function" || (typeof value === "object" && value !== null)
+  if (!something(options.database)) refuse("database", 'must be a role of a database, such as Fleet.role("replica")')
+  const schema = (field: "params" | "row", otherwise: string): void => {
+    const value = options[field]
+    if (!something(value)) refuse(field, `must be a schema or the fields of one${otherwise}, not ${shown(value)}`)
+  }
+  schema("params", " ({} when it takes none)")
+  schema("row", "")
+  if (typeof options.query !== "function") {
+    refuse("query", `must be a function of a SqlClient and the parameters, not ${shown(options.query)}`)
+  }
   if (options.deadline === undefined) refuse("deadline", "must be declared, such as 8 seconds")
   duration("deadline", options.deadline)
   duration("attemptTimeout", options.attemptTimeout)

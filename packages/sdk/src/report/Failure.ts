@@ -28,6 +28,9 @@ const unavailable: Partial<Record<PgFailure.FailureClass, DatabaseUnavailable["r
   Authentication: "authentication"
 }
 
+/** The server is asked to refuse them: it is not the server that is read-only. */
+const undeclaredWrite = `a report that does not declare writes may not change data (writes: "once" or "idempotent")`
+
 /** The session could not read a column. It was asked for nothing else: the server has done its work. */
 const unreadableOf = (error: SqlError): { readonly column: string; readonly row?: number } | undefined => {
   const cause = error.reason.cause instanceof Error ? error.reason.cause.cause : undefined
@@ -61,7 +64,7 @@ export const fromSqlError = (
         ? new QueryFailed({
             report,
             class: failure.class,
-            problem: problemOf(failure.class),
+            problem: failure.class === "ReadOnly" && !writes ? undeclaredWrite : problemOf(failure.class),
             ...(failure.sqlState === undefined ? undefined : { sqlState: failure.sqlState })
           })
         : new DatabaseUnavailable({ pool, reason, lastError: lastError(failure) })
