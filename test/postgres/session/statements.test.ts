@@ -147,7 +147,7 @@ layer(PgCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })("
       const lost = yield* Effect.forkChild(Effect.flip(bare.query("select pg_sleep(20)")), { startImmediately: true })
       yield* expectEventually(
         server.query(
-          `select pg_terminate_backend(pid) from pg_stat_activity where pid = ${bare.processId} and state = 'active'`
+          `select pg_terminate_backend(pid) from pg_stat_activity where pid = ${bare.processId} and wait_event = 'PgSleep'`
         ),
         (rows) => rows.length === 1
       )
@@ -160,7 +160,7 @@ layer(PgCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })("
       })
       yield* expectEventually(
         server.query(
-          `select pg_terminate_backend(pid) from pg_stat_activity where pid = ${session.processId} and state = 'active'`
+          `select pg_terminate_backend(pid) from pg_stat_activity where pid = ${session.processId} and wait_event = 'PgSleep'`
         ),
         (rows) => rows.length === 1
       )
