@@ -69,7 +69,7 @@ const ignore = (): void => {}
 
 /**
  * One buffer for what all sockets in plain text read, one after another. Else Node makes one of 64 KiB for each read, to
- * cut it to the few bytes that came: a fifth of what a short statement costs.
+ * cut it to the few bytes that came, which is more work than all that a short statement asks of the pool.
  */
 const inbox = Buffer.allocUnsafeSlow(65_536)
 
