@@ -256,10 +256,64 @@ postgres(layerDatabase)("npm run import", (it) => {
           url
         ).ended
         assert.strictEqual(code, 0, stderr)
-        assert.match(stdout, /3 {2}imported, of 1 vehicles/)
-        assert.match(stdout, /5 {2}timestamp {2}is not a time with an offset/)
+        assert.match(stdout, /3 {2}imported, of 1 vehicle \(1 of them new\)/)
+        assert.match(stdout, /5 {2}timestamp {2}never {2}is not a time with an offset/)
         assert.match(stdout, /7 +\(no zone\).*12 min 00 s/)
         assert.deepStrictEqual(yield* query("select count(*)::int as count from fleet.positions"), [{ count: 3 }])
+      }),
+    patient
+  )
+})
+
+postgres(layerDatabase)("npm run import, when it fails", (it) => {
+  it.effect(
+    "ends with 1 where every line is rejected",
+    () =>
+      Effect.gen(function* () {
+        const { query, url } = yield* TestDatabase
+        const directory = yield* temporary
+        const file = path.join(directory, "positions.csv")
+        fs.writeFileSync(file, "vehicle_id,timestamp,speed,latitude,longitude\n7,never,0,30,-97\n8,never,0,30,-97\n")
+        const { code, stderr, stdout } = yield* run(directory, "import.ts", file, "--database-url", url).ended
+        assert.strictEqual(code, 1, stdout)
+        assert.match(stderr, /: all 2 lines are rejected; nothing was imported/)
+        assert.deepStrictEqual(yield* query("select count(*)::int as count from fleet.positions"), [{ count: 0 }])
+      }),
+    patient
+  )
+
+  it.effect(
+    "tells of a file that is not there before it starts a server",
+    () =>
+      Effect.gen(function* () {
+        const directory = yield* temporary
+        const { code, stderr, stdout } = yield* run(directory, "import.ts", path.join(directory, "none.csv")).ended
+        assert.strictEqual(code, 1)
+        assert.match(stderr, /none\.csv: file: does not exist/)
+        assert.strictEqual(stdout, "")
+        yield* nothingLeft(directory)
+      }),
+    patient
+  )
+
+  it.effect(
+    "keeps what it imported, and ends with 0, where a report of it fails afterwards",
+    () =>
+      Effect.gen(function* () {
+        const { query, url } = yield* TestDatabase
+        const directory = yield* temporary
+        const file = path.join(directory, "positions.csv")
+        fs.writeFileSync(file, "vehicle_id,timestamp,speed,latitude,longitude\n7,2016-01-17T14:00:00Z,0,30,-97\n")
+        yield* run(directory, "import.ts", file, "--create-vehicles", "--database-url", url).ended
+        // The reports read zones, the import does not.
+        yield* query("drop table fleet.zones")
+        const { code, stderr } = yield* run(directory, "import.ts", file, "--replace", "--database-url", url).ended
+        assert.strictEqual(code, 0, stderr)
+        fs.appendFileSync(file, "7,2016-01-17T14:09:00Z,0,30,-97\n")
+        const second = yield* run(directory, "import.ts", file, "--database-url", url).ended
+        assert.strictEqual(second.code, 0, second.stderr)
+        assert.match(second.stderr, /The import is done\. A report of it failed: /)
+        assert.deepStrictEqual(yield* query("select count(*)::int as count from fleet.positions"), [{ count: 2 }])
       }),
     patient
   )

@@ -6,11 +6,17 @@ import * as SqlClient from "effect/sql/SqlClient"
 import * as fs from "node:fs"
 import * as os from "node:os"
 import * as path from "node:path"
-import { importPositions, type ImportOptions } from "../../../packages/examples/src/import/importPositions.ts"
+import { gzipSync } from "node:zlib"
+import { importPositions, type ImportOptions, tell } from "../../../packages/examples/src/import/importPositions.ts"
 import { postgres } from "../../support/postgres.ts"
 import { fleet } from "./support.ts"
 
 const header = "vehicle_id,timestamp,speed,route_id,latitude,longitude"
+
+const damaged = (bytes: Buffer): Buffer => {
+  bytes.fill(0xff, bytes.length >> 1, (bytes.length >> 1) + 64)
+  return bytes
+}
 
 /** A file of these lines, gone with the scope. */
 const file = (content: string | Buffer): Effect.Effect<string, never, Scope.Scope> =>
@@ -79,21 +85,21 @@ postgres(fleet)("the import", (it) => {
         line("A", "14:00:30-06:00")
       ])
       assert.deepStrictEqual(
-        summary.rejectedLines.map(({ field, line, reason }) => `${line} ${field} ${reason}`),
+        summary.rejectedLines.map((rejected) => `${rejected.line} ${tell(rejected)}`),
         [
-          "4 timestamp is not a time with an offset, such as 2016-01-17T14:05:58-06:00",
-          "5 timestamp is not a time with an offset, such as 2016-01-17T14:05:58-06:00",
+          '4 timestamp is not a time with an offset, such as 2016-01-17T14:05:58-06:00: "2016-02-30T14:00:00Z"',
+          '5 timestamp is not a time with an offset, such as 2016-01-17T14:05:58-06:00: "2016-01-17T14:00:00"',
           "6 speed is not a number",
-          "7 speed is not a number",
-          "8 speed is not from 0 to 100 m/s",
-          "9 speed is not from 0 to 100 m/s",
-          "10 latitude is not from -90 to 90 degrees",
-          "11 longitude is not from -180 to 180 degrees",
-          "12 latitude 0, 0 is no position",
-          "13 line has 3 columns instead of 6",
+          '7 speed is not a number: "0x10"',
+          '8 speed is not from 0 to 100 m/s: "-1"',
+          '9 speed is not from 0 to 100 m/s: "101"',
+          '10 latitude is not from -90 to 90 degrees: "90.5"',
+          '11 longitude is not from -180 to 180 degrees: "181"',
+          '12 latitude 0, 0 is no position: "0"',
+          '13 line has 3 columns instead of 6: "A,2016-01-17T14:01:00Z,5"',
           "14 vehicle_id is not a registration",
-          "15 timestamp is in the future",
-          "16 timestamp is before 1990"
+          '15 timestamp is in the future: "2999-01-17T14:01:00Z"',
+          '16 timestamp is before 1990: "1970-01-17T14:01:00Z"'
         ]
       )
       assert.deepInclude(summary, { lines: 15, imported: 2, rejected: 13, vehicles: 1, vehiclesCreated: 1 })
@@ -155,9 +161,10 @@ postgres(fleet)("the import", (it) => {
         {
           line: 2,
           field: "vehicle_id",
-          reason: "belongs to a vehicle that reports its odometer, which the file lacks"
+          reason: "belongs to a vehicle that reports its odometer, which the file lacks",
+          value: "OWN"
         },
-        { line: 3, field: "vehicle_id", reason: "is unknown" }
+        { line: 3, field: "vehicle_id", reason: "is unknown", value: "NEW" }
       ])
       assert.deepStrictEqual(
         (yield* stored).map((row) => row.registration),
@@ -212,9 +219,9 @@ postgres(fleet)("the import", (it) => {
         [Buffer.from("PK\u0003\u0004\u0000\u0000\u0008\u0000", "latin1"), "file: is not text in UTF-8"],
         [Buffer.from(`${header}\n${good[0]}`, "utf16le"), "file: is not text in UTF-8"],
         ["x".repeat(100_000), "file: is not lines of text"],
-        [[header, ...good, `"A,2016-01-17T14:00:00Z,5,1,30,-97`, ...good].join("\n"), "file: is not lines of text"],
-        [[header, ...good, `A,"2016-01-17T14:00:00Z"x,5,1,30,-97`].join("\n"), "line 5002: text after a closing quote"],
-        [[header, ...good, `"A,2016`].join("\n"), "line 5002: a quote is opened and never closed"]
+        [`"${header}\n${good[0]}`, "line 1: has a quote that is opened and never closed"],
+        [gzipSync([header, ...good].join("\n")).subarray(0, -20), "file: is a gzip file that ends too early"],
+        [damaged(gzipSync([header, ...good].join("\n"))), "file: is a damaged gzip file"]
       ]
       for (const [content, problem] of refusals) {
         const name = yield* file(content)
@@ -238,7 +245,7 @@ postgres(fleet)("the import", (it) => {
         take([line("A", "14:00:00Z"), line("A", "14:00:00Z", "fast")], { createVehicles: true, strict: true })
       )
       assert.strictEqual(error._tag, "LinesRejected")
-      assert.match(error.message, /1 lines are rejected, the first is line 3: speed is not a number$/)
+      assert.match(error.message, /: 1 line is rejected, line 3: speed is not a number: "fast"$/)
       assert.lengthOf(yield* stored, 0)
     })
   )
@@ -255,6 +262,115 @@ postgres(fleet)("the import", (it) => {
         (yield* stored).map((row) => row.registration),
         ["A B"]
       )
+    })
+  )
+
+  it.effect("rejects a line by its number, whatever is wrong with it, and takes all others", () =>
+    Effect.gen(function* () {
+      yield* empty
+      const summary = yield* take([
+        line("A", "14:00:00Z"),
+        `"A,2016-01-17T14:01:00Z,5,1,30,-97`,
+        line("A", "14:02:00Z"),
+        `A,"2016-01-17T14:03:00Z"x,5,1,30,-97`,
+        `A,2016-01-17T14:04:00Z,5"5,1,30,-97`,
+        line("A\0", "14:05:00Z"),
+        line("A".repeat(70_000), "14:06:00Z"),
+        line("A\u001b[2J", "14:07:00Z"),
+        line("A", "14:08:00Z")
+      ])
+      assert.deepStrictEqual(
+        summary.rejectedLines.map(({ field, line, reason }) => `${line} ${field} ${reason}`),
+        [
+          "3 line has a quote that is opened and never closed",
+          "5 line has text after a closing quote",
+          "6 line has a quote in the middle of a field",
+          "7 line holds a NUL character",
+          "8 line is longer than 64 KiB",
+          "9 vehicle_id is not a registration"
+        ]
+      )
+      assert.deepStrictEqual(
+        (yield* stored).map((row) => row.at),
+        ["14:00:00", "14:02:00", "14:08:00"]
+      )
+      // A value is shown, but moves no cursor, and a long one is cut.
+      assert.strictEqual(summary.rejectedLines[5]!.value, "A\u00b7[2J")
+      for (const { value } of summary.rejectedLines) assert.isAtMost(value.length, 40)
+    })
+  )
+
+  it.effect("reads every line, whichever way each of them ends", () =>
+    Effect.gen(function* () {
+      for (const ends of [["\r\n", "\n"], ["\n", "\r\n"], ["\r", "\n", "\r\n"], ["\r"], ["\n\n", "\r\n\r\n"]]) {
+        yield* empty
+        // Longer than a chunk of the file, so that a line ending lies across two of them.
+        const times = Array.from({ length: 9000 }, (_, second) =>
+          new Date(Date.UTC(2016, 0, 17) + second * 1000).toISOString().slice(11)
+        )
+        const content = [header, ...times.map((at) => line("A", at))].map(
+          (text, index) => text + ends[index % ends.length]
+        )
+        const name = yield* file(content.join(""))
+        const summary = yield* importPositions(name, { createVehicles: true })
+        assert.deepInclude(summary, { lines: 9000, imported: 9000, rejected: 0 }, JSON.stringify(ends))
+      }
+    })
+  )
+
+  it.effect("reads a gzip file, whatever its name", () =>
+    Effect.gen(function* () {
+      yield* empty
+      const content = [header, line("A", "14:00:00Z"), line("A", "14:01:00Z")].join("\n")
+      // Two members after one another are one file, as gzip has it.
+      const [first, second] = [content.slice(0, 70), content.slice(70)]
+      const name = yield* file(Buffer.concat([gzipSync(first), gzipSync(second)]))
+      assert.deepInclude(yield* importPositions(name, { createVehicles: true }), { lines: 2, imported: 2 })
+    })
+  )
+
+  it.effect("takes an offset of hours alone, as PostgreSQL writes it", () =>
+    Effect.gen(function* () {
+      yield* empty
+      const times = ["14:00:00+00", "14:00:01+0000", "15:00:02+01", "08:30:03-05:30", "14:00:04z"]
+      assert.deepInclude(yield* take(times.map((at) => line("A", at))), { imported: 5, rejected: 0 })
+      assert.deepStrictEqual(
+        (yield* stored).map((row) => row.at),
+        ["14:00:00", "14:00:01", "14:00:02", "14:00:03", "14:00:04"]
+      )
+    })
+  )
+
+  it.effect("tells of a corrected line, and takes it when told to", () =>
+    Effect.gen(function* () {
+      yield* empty
+      const at = (minute: number, latitude: number, speed = 5) => line("A", `14:0${minute}:00Z`, speed, latitude)
+      const first = [at(0, 30), at(1, 30.1), at(2, 30.2), at(3, 30.3)]
+      const corrected = [at(1, 30.15), at(2, 30.2), at(3, 30.3, 6)]
+      yield* take(first)
+      const before = yield* stored
+      assert.deepInclude(yield* take(corrected), { imported: 0, alreadyThere: 1, differing: 2, corrected: 0 })
+      assert.deepStrictEqual(yield* stored, before)
+      const replaced = yield* take(corrected, { replace: true })
+      assert.deepInclude(replaced, { lines: 3, imported: 2, alreadyThere: 1, differing: 0, corrected: 2 })
+      const after = yield* stored
+      // The odometer is that of the corrected path.
+      yield* empty
+      yield* take([at(0, 30), ...corrected])
+      assert.deepStrictEqual(after, yield* stored)
+      assert.notDeepEqual(after, before)
+    })
+  )
+
+  it.effect("makes a partition for each month that occurs, and for none between", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      yield* empty
+      const partitions = sql`select relname from pg_class where relnamespace = 'fleet'::regnamespace and relispartition and relkind = 'r'`
+      const before = (yield* partitions).length
+      const summary = yield* take(["A,1991-01-01T00:00:00Z,5,1,30,-97", "A,2017-06-30T23:59:59Z,5,1,30,-97"])
+      assert.deepInclude(summary, { imported: 2 })
+      assert.isAtMost((yield* partitions).length - before, 2)
     })
   )
 })

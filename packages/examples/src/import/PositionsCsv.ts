@@ -2,19 +2,20 @@
  * The edge of the import: from the lines of a CSV file to positions in the units of the store, or to a reason.
  *
  * Columns by name, in any order: `vehicle_id`, `timestamp` (ISO 8601 with an offset), `speed`, `latitude`, `longitude`.
- * Others are left alone.
+ * Others are left alone. A record is one line: no field of a position holds a line break. So a broken quote costs its own
+ * line, and not the lines behind it.
  */
-import { type Info, parse } from "csv-parse"
+import { parse } from "csv-parse/sync"
 import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
 import * as SchemaParser from "effect/SchemaParser"
 import * as SchemaTransformation from "effect/SchemaTransformation"
 import * as Stream from "effect/Stream"
-import { createReadStream } from "node:fs"
-import { Readable } from "node:stream"
 import { fromKilometresPerHour, fromMilesPerHour, MetresPerSecond } from "../fleet/units.ts"
+import { longestLine, type TextLine, textLines } from "./TextLines.ts"
 
 /** The file as a whole cannot be read as positions. Nothing was imported. `field` says where: the file, a column, a line. */
 export class NotAPositionsFile extends Schema.TaggedError<NotAPositionsFile>("@sluice/examples/NotAPositionsFile")(
@@ -32,6 +33,14 @@ export interface RejectedLine {
   readonly line: number
   readonly field: string
   readonly reason: string
+  /** What the field holds: its first 40 characters, without those that cannot be printed. */
+  readonly value: string
+}
+
+/** A value for people: short, on one line, and without what would move the cursor of a terminal. */
+export const shown = (value: string): string => {
+  const printable = value.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, "\u00b7")
+  return printable.length > 40 ? `${printable.slice(0, 39)}\u2026` : printable
 }
 
 export type Line = Data.TaggedEnum<{
@@ -70,14 +79,20 @@ const fromMetresPerSecond: Record<SpeedUnit, (speed: number) => number> = {
   mph: (speed) => speed / fromMilesPerHour(1)
 }
 
-const iso = /^(\d{4})-(\d{2})-(\d{2})[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}:?\d{2})$/i
+// PostgreSQL writes `+00` where the offset has no minutes, others `+0000`.
+const iso = /^(\d{4})-(\d{2})-(\d{2})[T ](\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?)(?:(Z)|([+-]\d{2})(?::?(\d{2}))?)$/i
 
-// `Date` takes the 30th of February for the 1st of March.
-const isInstant = (text: string): boolean => {
+/** The instant in milliseconds; `NaN` if the text is none. */
+const instantOf = (text: string): number => {
   const parts = iso.exec(text)
-  if (parts === null || Number.isNaN(Date.parse(text))) return false
-  return Number(parts[3]) <= new Date(Date.UTC(Number(parts[1]), Number(parts[2]), 0)).getUTCDate()
+  if (parts === null) return Number.NaN
+  const [, year, month, day, time, utc, hours, minutes = "00"] = parts
+  // `Date` takes the 30th of February for the 1st of March.
+  if (Number(day) > new Date(Date.UTC(Number(year), Number(month), 0)).getUTCDate()) return Number.NaN
+  return Date.parse(`${year}-${month}-${day}T${time}${utc === undefined ? `${hours}:${minutes}` : "Z"}`)
 }
+
+const isInstant = (text: string): boolean => !Number.isNaN(instantOf(text))
 
 const earliest = Date.UTC(1990, 0, 1)
 
@@ -89,12 +104,15 @@ const position = (unit: SpeedUnit, now: number) =>
     ),
     timestamp: Schema.String.check(
       Schema.makeFilter((text) => isInstant(text) || "is not a time with an offset, such as 2016-01-17T14:05:58-06:00"),
-      Schema.makeFilter((text) => !isInstant(text) || Date.parse(text) >= earliest || "is before 1990"),
-      Schema.makeFilter((text) => !isInstant(text) || Date.parse(text) <= now + 86_400_000 || "is in the future")
+      Schema.makeFilter((text) => !isInstant(text) || instantOf(text) >= earliest || "is before 1990"),
+      Schema.makeFilter((text) => !isInstant(text) || instantOf(text) <= now + 86_400_000 || "is in the future")
     ).pipe(
       Schema.decodeTo(
         Schema.Date,
-        SchemaTransformation.transform({ decode: (text) => new Date(text), encode: (date) => date.toISOString() })
+        SchemaTransformation.transform({
+          decode: (text) => new Date(instantOf(text)),
+          encode: (date) => date.toISOString()
+        })
       )
     ),
     speed: Decimal.pipe(
@@ -117,7 +135,12 @@ const position = (unit: SpeedUnit, now: number) =>
 
 export type Position = ReturnType<typeof position>["Type"]
 
-type Options = { readonly speedUnit: SpeedUnit; readonly now: number }
+interface Options {
+  readonly speedUnit: SpeedUnit
+  readonly now: number
+  /** Called at each line of the file, with the bytes of it that were read. */
+  readonly onLine?: ((line: number, bytes: number) => void) | undefined
+}
 
 const formatIssues = SchemaIssue.makeFormatterStandardSchemaV1()
 
@@ -141,93 +164,105 @@ const readHeader = (file: string, cells: ReadonlyArray<string>): ReadonlyArray<n
   return columns.map((column) => header.indexOf(column))
 }
 
-/** Lets text through; a zero byte means an archive, a spreadsheet, or text in another encoding than UTF-8. */
-async function* text(file: string, source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-  for await (const chunk of source) {
-    if (chunk.includes(0)) throw refuse(file, "file", "is not text in UTF-8")
-    yield chunk
+/** The fields of a line, or what is wrong with it as CSV. */
+const fieldsOf = (text: string): ReadonlyArray<string> | string => {
+  if (!text.includes('"')) return text.split(",")
+  try {
+    return (parse(text, { relax_column_count: true }) as ReadonlyArray<ReadonlyArray<string>>)[0] ?? []
+  } catch (error) {
+    return quoteProblems[(error as { readonly code?: string }).code ?? ""] ?? "is not CSV"
   }
 }
 
-/** The lines of a file in its order. Closes the file whichever way the reading ends. */
-async function* read(file: string, { now, speedUnit }: Options): AsyncGenerator<Line> {
-  const decode = SchemaParser.decodeUnknownResult(position(speedUnit, now))
-  const source = createReadStream(file)
-  const parser = parse({
-    bom: true,
-    info: true,
-    max_record_size: 65_536,
-    relax_column_count: true,
-    skip_empty_lines: true
-  })
-  const bytes = Readable.from(text(file, source))
-  bytes.on("error", (error) => parser.destroy(error))
-  let width = 0
-  let places: ReadonlyArray<number> | undefined
-  try {
-    for await (const row of bytes.pipe(parser)) {
-      const { info, record } = row as { readonly record: ReadonlyArray<string>; readonly info: Info }
-      const line = info.lines
-      if (places === undefined) {
-        places = readHeader(file, record)
-        width = record.length
-        continue
-      }
-      if (record.length !== width) {
-        yield Line.Bad({ line, field: "line", reason: `has ${record.length} columns instead of ${width}` })
-        continue
-      }
-      const decoded = decode({
-        vehicle_id: record[places[0]!],
-        timestamp: record[places[1]!],
-        speed: record[places[2]!],
-        latitude: record[places[3]!],
-        longitude: record[places[4]!]
-      })
-      if (Result.isSuccess(decoded)) {
-        yield Line.Good({ line, position: decoded.success })
-      } else {
-        const [first] = formatIssues(decoded.failure).issues
-        yield Line.Bad({
-          line,
-          field: String(first?.path?.[0] ?? "line"),
-          reason: first?.message ?? "is not a position"
-        })
-      }
-    }
-    if (places === undefined) throw refuse(file, "file", "is empty")
-  } finally {
-    source.destroy()
+const quoteProblems: Record<string, string> = {
+  CSV_QUOTE_NOT_CLOSED: "has a quote that is opened and never closed",
+  INVALID_OPENING_QUOTE: "has a quote in the middle of a field",
+  CSV_INVALID_CLOSING_QUOTE: "has text after a closing quote"
+}
+
+interface Header {
+  readonly width: number
+  readonly places: ReadonlyArray<number>
+}
+
+const headerOf = (file: string, { number, text }: TextLine): Header => {
+  // A zero byte means an archive, a spreadsheet, or text in another encoding than UTF-8.
+  if (text === undefined) throw refuse(file, "file", "is not lines of text")
+  if (text.includes("\0")) throw refuse(file, "file", "is not text in UTF-8")
+  const fields = fieldsOf(number === 1 ? text.replace(/^\ufeff/, "") : text)
+  if (typeof fields === "string") throw refuse(file, `line ${number}`, fields)
+  return { width: fields.length, places: readHeader(file, fields) }
+}
+
+type Decode = (value: unknown) => Result.Result<Position, SchemaIssue.Issue>
+
+const readLine = ({ places, width }: Header, decode: Decode, { number: line, text }: TextLine): Line => {
+  const bad = (field: string, reason: string, value: string) => Line.Bad({ line, field, reason, value: shown(value) })
+  if (text === undefined) return bad("line", `is longer than ${longestLine / 1024} KiB`, "")
+  if (text.includes("\0")) return bad("line", "holds a NUL character", text)
+  const record = fieldsOf(text)
+  if (typeof record === "string") return bad("line", record, text)
+  if (record.length !== width) {
+    const columns = record.length === 1 ? "1 column" : `${record.length} columns`
+    return bad("line", `has ${columns} instead of ${width}`, text)
   }
+  const decoded = decode(Object.fromEntries(columns.map((column, index) => [column, record[places[index]!]])))
+  if (Result.isSuccess(decoded)) return Line.Good({ line, position: decoded.success })
+  const [first] = formatIssues(decoded.failure).issues
+  const field = String(first?.path?.[0] ?? "line")
+  const place = columns.indexOf(field as (typeof columns)[number])
+  return bad(field, first?.message ?? "is not a position", place < 0 ? text : record[places[place]!]!)
+}
+
+/** The lines of a file in its order. Closes the file whichever way the reading ends. */
+async function* read(file: string, { now, onLine, speedUnit }: Options): AsyncGenerator<Line> {
+  const decode = SchemaParser.decodeUnknownResult(position(speedUnit, now))
+  let header: Header | undefined
+  for await (const line of textLines(file)) {
+    onLine?.(line.number, line.bytes)
+    if (line.text?.trim() === "") continue
+    if (header === undefined) header = headerOf(file, line)
+    else yield readLine(header, decode, line)
+  }
+  if (header === undefined) throw refuse(file, "file", "is empty")
 }
 
 const toNotAPositionsFile = (file: string, error: unknown): NotAPositionsFile => {
   if (error instanceof NotAPositionsFile) return error
-  const { code, lines, message } = error as { code?: string; lines?: number; message?: string }
-  const field = lines === undefined ? "file" : `line ${lines}`
+  const { code, message } = error as { code?: string; message?: string }
   switch (code) {
     case "ENOENT":
+    case "ENOTDIR":
       return refuse(file, "file", "does not exist")
     case "EISDIR":
       return refuse(file, "file", "is a directory")
     case "EACCES":
       return refuse(file, "file", "may not be read")
-    case "CSV_MAX_RECORD_SIZE":
-      return refuse(file, "file", "is not lines of text")
-    case "CSV_QUOTE_NOT_CLOSED":
-      return refuse(file, field, "a quote is opened and never closed")
-    case "INVALID_OPENING_QUOTE":
-      return refuse(file, field, "a quote in the middle of a field")
-    case "CSV_INVALID_CLOSING_QUOTE":
-      return refuse(file, field, "text after a closing quote")
+    case "Z_BUF_ERROR":
+      return refuse(file, "file", "is a gzip file that ends too early")
+    case "Z_DATA_ERROR":
+      return refuse(file, "file", "is a damaged gzip file")
     default:
-      return refuse(file, field, message ?? String(error))
+      return refuse(file, "file", message ?? String(error))
   }
 }
 
-/**
- * The lines of a file, read as they are consumed. A line that is no position is `Bad`; a file that is no CSV (a broken
- * quote can swallow any number of lines) fails as a whole.
- */
+/** The lines of a file (gzip too, or `-` for standard input), read as they are consumed. A line that is no position is `Bad`. */
 export const lines = (file: string, options: Options): Stream.Stream<Line, NotAPositionsFile> =>
   Stream.suspend(() => Stream.fromAsyncIterable(read(file, options), (error) => toNotAPositionsFile(file, error)))
+
+/** Looks at the first line of a file: whoever starts a server for it wants to know before. Standard input is not touched. */
+export const look = (file: string): Effect.Effect<void, NotAPositionsFile> =>
+  file === "-"
+    ? Effect.void
+    : Effect.tryPromise({
+        try: async () => {
+          for await (const line of textLines(file)) {
+            if (line.text?.trim() === "") continue
+            headerOf(file, line)
+            return
+          }
+          throw refuse(file, "file", "is empty")
+        },
+        catch: (error) => toNotAPositionsFile(file, error)
+      })

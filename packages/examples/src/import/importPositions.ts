@@ -10,33 +10,47 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Stream from "effect/Stream"
-import { type Line, lines, type Position, type RejectedLine, type SpeedUnit } from "./PositionsCsv.ts"
+import { type Line, lines, type Position, type RejectedLine, shown, type SpeedUnit } from "./PositionsCsv.ts"
 
 export interface ImportOptions {
   /** The unit of the column `speed`. Default `m/s`. */
   readonly speedUnit?: SpeedUnit | undefined
   /** Whether vehicles that the fleet does not know are added to it. Default false: their lines are rejected. */
   readonly createVehicles?: boolean | undefined
+  /**
+   * Whether a line about an instant of which the fleet has another position replaces that. Default false: the stored one
+   * holds, and the summary counts the line as `differing`.
+   */
+  readonly replace?: boolean | undefined
   /** Whether a single rejected line refuses the file. Default false. */
   readonly strict?: boolean | undefined
   /** Rejected lines that the summary lists; all are counted. Default 1000. */
   readonly listed?: number | undefined
+  /** Called as the file is read: lines, and bytes of the file as it lies on the disk. */
+  readonly onProgress?: ((lines: number, bytes: number) => Effect.Effect<void>) | undefined
 }
 
-/** What became of the lines of a file: `lines = imported + repeated + contradicting + alreadyThere + rejected`. */
+/**
+ * What became of the lines of a file:
+ * `lines = imported + repeated + contradicting + alreadyThere + differing + rejected`.
+ */
 export interface ImportSummary {
   readonly file: string
   /** Without the header and empty lines. */
   readonly lines: number
   readonly imported: number
+  /** Of the imported lines: those that replaced a stored position (`replace`). */
+  readonly corrected: number
   readonly vehicles: number
   readonly vehiclesCreated: number
   /** Lines that say again what an earlier line said. Harmless. */
   readonly repeated: number
   /** Lines that say something else about an instant of which an earlier line spoke: the earlier one holds. */
   readonly contradicting: number
-  /** Lines about an instant that the fleet had a position for before. */
+  /** Lines that say again what the fleet had stored before. Harmless. */
   readonly alreadyThere: number
+  /** Lines that say something else than what is stored about the same instant, which holds. */
+  readonly differing: number
   /** Imported lines older than the line before them of the same vehicle. Harmless. */
   readonly outOfOrder: number
   readonly rejected: number
@@ -52,16 +66,24 @@ export class LinesRejected extends Schema.TaggedError<LinesRejected>("@sluice/ex
   {
     file: Schema.String,
     rejected: Schema.Int,
-    lines: Schema.Array(Schema.Struct({ line: Schema.Int, field: Schema.String, reason: Schema.String }))
+    lines: Schema.Array(
+      Schema.Struct({ line: Schema.Int, field: Schema.String, reason: Schema.String, value: Schema.String })
+    )
   },
   { httpApiStatus: 422 }
 ) {
   override get message(): string {
     const [first] = this.lines
-    const example = first === undefined ? "" : `, the first is line ${first.line}: ${first.field} ${first.reason}`
-    return `${this.file}: ${this.rejected} lines are rejected${example}`
+    const lines = this.rejected === 1 ? "1 line is rejected" : `${this.rejected} lines are rejected`
+    const example =
+      first === undefined ? "" : `, ${this.rejected === 1 ? "" : "the first is "}line ${first.line}: ${tell(first)}`
+    return `${this.file}: ${lines}${example}`
   }
 }
+
+/** `speed is not a number: "0x10"`. */
+export const tell = ({ field, reason, value }: Omit<RejectedLine, "line">): string =>
+  `${field} ${reason}${value === "" ? "" : `: "${value}"`}`
 
 /** Collects rejected lines: all of them counted by reason, the first ones kept. */
 const makeRejections = (keep: number) => {
@@ -69,9 +91,9 @@ const makeRejections = (keep: number) => {
   const kept: Array<RejectedLine> = []
   let count = 0
   return {
-    add: ({ field, line, reason }: RejectedLine): void => {
+    add: ({ field, line, reason, value }: RejectedLine): void => {
       count += 1
-      if (kept.length < keep) kept.push({ line, field, reason })
+      if (kept.length < keep) kept.push({ line, field, reason, value })
       const key = `${field} ${reason}`
       const known = byReason.get(key)
       if (known === undefined) byReason.set(key, { field, reason, lines: 1 })
@@ -117,8 +139,11 @@ export const importPositions = Effect.fn("importPositions")(function* (file: str
         line integer, registration text, time timestamptz,
         latitude_deg float8, longitude_deg float8, speed_mps float8
       ) on commit drop`
-    yield* lines(file, { speedUnit: options.speedUnit ?? "m/s", now }).pipe(
+    let bytes = 0
+    const onLine = (_: number, more: number): void => void (bytes = more)
+    yield* lines(file, { speedUnit: options.speedUnit ?? "m/s", now, onLine }).pipe(
       Stream.grouped(2000),
+      Stream.tap((batch) => options.onProgress?.(read + batch.length, bytes) ?? Effect.void),
       Stream.runForEach((batch) => {
         read += batch.length
         const good: Array<Extract<Line, { _tag: "Good" }>> = []
@@ -148,18 +173,18 @@ export const importPositions = Effect.fn("importPositions")(function* (file: str
             on conflict (registration) do nothing
             returning id`
         : []
-    const strangers = yield* sql<{ readonly line: number; readonly known: boolean }>`
+    const strangers = yield* sql<{ readonly line: number; readonly registration: string; readonly known: boolean }>`
       delete from staged s
       where not exists (select from fleet.vehicles v where v.registration = s.registration and v.odometer = 'positions')
-      returning s.line, exists (select from fleet.vehicles v where v.registration = s.registration) as known`
-    for (const { known, line } of strangers.toSorted((a, b) => a.line - b.line)) {
+      returning s.line, s.registration, exists (select from fleet.vehicles v where v.registration = s.registration) as known`
+    for (const { known, line, registration } of strangers.toSorted((a, b) => a.line - b.line)) {
       const reason = known ? "belongs to a vehicle that reports its odometer, which the file lacks" : "is unknown"
-      rejections.add({ line, field: "vehicle_id", reason })
+      rejections.add({ line, field: "vehicle_id", reason, value: shown(registration) })
     }
     return created.length
   })
 
-  /** Leaves one line for each instant of a vehicle, and none for those that are there. */
+  /** Leaves one line for each instant of a vehicle: none for what is stored, unless it is to be replaced. */
   const withoutRepetitions = Effect.gen(function* () {
     const [later] = yield* sql<{ readonly repeated: number; readonly contradicting: number }>`
       with ranked as (
@@ -174,12 +199,31 @@ export const importPositions = Effect.fn("importPositions")(function* (file: str
         delete from staged s using ranked r where s.line = r.line and r.is_later returning r.same
       )
       select (count(*) filter (where same))::int as repeated, (count(*) filter (where not same))::int as contradicting from gone`
-    const there = yield* sql`
-      delete from staged s
-      using fleet.vehicles v, fleet.positions p
-      where v.registration = s.registration and p.vehicle_id = v.id and p.time = s.time
-      returning 1`
-    return { repeated: later!.repeated, contradicting: later!.contradicting, alreadyThere: there.length }
+    const [there] = yield* sql<{ readonly same: number; readonly other: number }>`
+      with stored as (
+        select
+          s.line, p.vehicle_id, p.time,
+          (s.latitude_deg, s.longitude_deg, s.speed_mps) = (p.latitude_deg, p.longitude_deg, p.speed_mps) as same
+        from staged s
+        join fleet.vehicles v on v.registration = s.registration
+        join fleet.positions p on p.vehicle_id = v.id and p.time = s.time
+      ),
+      -- what is to be replaced goes from the fleet, what holds goes from the stage
+      replaced as (
+        delete from fleet.positions p using stored d
+        where ${options.replace === true} and not d.same and p.vehicle_id = d.vehicle_id and p.time = d.time
+      ),
+      held as (
+        delete from staged s using stored d where s.line = d.line and (d.same or not ${options.replace === true})
+      )
+      select (count(*) filter (where same))::int as same, (count(*) filter (where not same))::int as other from stored`
+    return {
+      repeated: later!.repeated,
+      contradicting: later!.contradicting,
+      alreadyThere: there!.same,
+      corrected: options.replace === true ? there!.other : 0,
+      differing: options.replace === true ? 0 : there!.other
+    }
   })
 
   /** Inserts what is staged, with the odometer along the path, and moves the odometer of what comes after. */
@@ -199,7 +243,10 @@ export const importPositions = Effect.fn("importPositions")(function* (file: str
       ) s`
     const { from, to } = summary!
     if (from === null || to === null) return summary!
-    yield* sql`select fleet.ensure_partitions(${from}::timestamptz, ${to}::timestamptz + interval '1 second')::text`
+    // The months that occur, not those between: one line of 1990 is one month.
+    yield* sql`
+      select fleet.ensure_partitions(month, month + interval '1 second')::text
+      from (select distinct date_trunc('month', time, 'UTC') as month from staged) months`
     yield* sql`
       create temporary table path on commit drop as
       with touched as (

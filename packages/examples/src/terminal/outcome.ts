@@ -4,7 +4,8 @@ import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import { isSqlError } from "effect/sql/SqlError"
 
-const line = (error: unknown): string => {
+/** What an error says, on one line for people. */
+export const tellError = (error: unknown): string => {
   if (isSqlError(error)) {
     const cause = error.reason.cause
     return `PostgreSQL: ${cause instanceof Error ? cause.message : error.message}`
@@ -18,5 +19,5 @@ export const outcome = <A, E, R>(main: Effect.Effect<A, E, R>): Effect.Effect<A,
     if (Cause.hasInterruptsOnly(cause)) return Effect.void
     if (Cause.hasDies(cause)) return Console.error(Cause.pretty(cause))
     const error = Cause.squash(cause)
-    return String((error as { _tag?: unknown })._tag) === "ShowHelp" ? Effect.void : Console.error(line(error))
+    return String((error as { _tag?: unknown })._tag) === "ShowHelp" ? Effect.void : Console.error(tellError(error))
   })
