@@ -9,7 +9,6 @@ import * as path from "node:path"
 import { undoneBy } from "./guarded.ts"
 
 export const installed = spawnSync("haproxy", ["-v"]).status === 0
-if (!installed) console.warn("haproxy is not installed: its tests are skipped")
 
 export interface Backend {
   /** Lines of its section: checks and the like. */

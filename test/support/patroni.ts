@@ -15,12 +15,12 @@ const binaries = [17, 16, 15]
   .map((major) => `/usr/lib/postgresql/${major}/bin`)
   .find((place) => fs.existsSync(`${place}/postgres`))
 
-const missing = [
+/** What Patroni needs and is not there. */
+export const missing = [
   ...["patroni", "etcd"].filter((tool) => spawnSync(tool, ["--version"]).status !== 0),
   ...(binaries === undefined ? ["PostgreSQL of the system"] : [])
 ]
 export const installed = missing.length === 0
-if (!installed) console.warn(`${missing.join(" and ")} not installed: Patroni's tests are skipped`)
 
 // Ends what it started, and whatever works on the data directory, when Node closes the pipe or dies. The directory travels
 // in the environment and through grep's stdin, so that nobody finds himself.

@@ -10,7 +10,6 @@ import { free } from "../../packages/sdk/src/testing/internal/Ports.ts"
 import { undoneBy } from "./guarded.ts"
 
 export const installed = spawnSync("pgbouncer", ["--version"]).status === 0
-if (!installed) console.warn("pgbouncer is not installed: its tests are skipped")
 
 const listening = (port: number) =>
   Effect.callback<boolean>((resume) => {

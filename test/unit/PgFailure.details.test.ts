@@ -58,12 +58,7 @@ describe("PgFailure in detail", () => {
     assert.isTrue(of({ timer: "connect" }).probe)
   })
 
-  it("goes elsewhere where another node may be better", () => {
-    for (const sqlState of ["08001", "57P01", "57P03", "53300", "53100", "58030"])
-      assert.strictEqual(of({ sqlState }).reroute, "other", sqlState)
-    assert.strictEqual(of({ timer: "attempt" }).reroute, "other")
-    assert.strictEqual(of({ sqlState: "25006" }).reroute, "primary")
-    for (const sqlState of ["08006", "40001", "42P01"]) assert.isUndefined(of({ sqlState }).reroute, sqlState)
+  it("does not wait after a lost session, as it does after a shutdown", () => {
     assert.isTrue(of({ sqlState: "08006" }).immediate)
     assert.isFalse(of({ sqlState: "57P01" }).immediate)
   })

@@ -112,8 +112,7 @@ const table: ReadonlyArray<Row> = [
       retry: "fresh-session",
       write: "fresh-session",
       breaker: "failure",
-      outcome: "not-sent",
-      reroute: "other"
+      outcome: "not-sent"
     }
   ],
   [
@@ -271,7 +270,7 @@ const table: ReadonlyArray<Row> = [
     "object state",
     ["55006", "55000"],
     server,
-    { class: "ObjectState", retry: "never", optIn: "same", write: "never", breaker: "ignored", session: "keep" }
+    { class: "ObjectState", retry: "never", write: "never", breaker: "ignored", session: "keep" }
   ],
   [
     "cancelled by us",
@@ -286,7 +285,6 @@ const table: ReadonlyArray<Row> = [
     {
       class: "StatementTimeout",
       retry: "never",
-      optIn: "other-node",
       write: "never",
       breaker: "ignored",
       session: "keep"
@@ -306,7 +304,6 @@ const table: ReadonlyArray<Row> = [
       class: "ReadOnly",
       retry: "other-node",
       write: "other-node",
-      reroute: "primary",
       breaker: "ignored",
       session: "drop",
       probe: true,
@@ -382,7 +379,7 @@ describe("PgFailure: every row of the table", () => {
     [
       "refused",
       { transport: "ECONNREFUSED", phase: "connect" },
-      { class: "Unreachable", write: "fresh-session", outcome: "not-sent", reroute: "other", breaker: "failure" }
+      { class: "Unreachable", write: "fresh-session", outcome: "not-sent", breaker: "failure" }
     ],
     ["no such host", { transport: "ENOTFOUND" }, { class: "Unreachable", outcome: "not-sent" }],
     [

@@ -19,7 +19,8 @@ import {
   type Resolved,
   resolve,
   type SslMode,
-  variables
+  variables,
+  type Reset
 } from "./DatabaseOptions.ts"
 import { withoutUndefined } from "./internal/connectionString.ts"
 import type { Profile } from "./Profile.ts"
@@ -87,6 +88,8 @@ export const load = (
       idleTimeout: duration("idleTimeout"),
       maxLifetime: duration("maxLifetime"),
       statementTimeout: duration("statementTimeout"),
+      maxMessageSize: whole("maxMessageSize"),
+      reset: given.reset as Reset | undefined,
       profile: given.profile as Profile | undefined,
       pooler: given.pooler as Pooler | undefined,
       boot: given.boot as Boot | undefined

@@ -32,6 +32,9 @@ export type Addresses = "each" | "any"
 /** What stands between the service and the server. `transaction`: PgBouncer and its like in transaction mode. */
 export type Pooler = "none" | "transaction"
 
+/** What is undone before another caller gets a session. */
+export type Reset = "changed" | "always" | "never"
+
 /** When the layer counts as built. `lazy`: at once. `connect-one`: with one session. `fill`: with `minConnections`. */
 export type Boot = "lazy" | "connect-one" | "fill"
 
@@ -84,6 +87,13 @@ export interface Options {
   readonly maxLifetime?: Duration.Input | undefined
   /** The server ends a statement after this long. Default 60 seconds (slonik's); shorter attempts are cut by their own timeout. */
   readonly statementTimeout?: Duration.Input | undefined
+  /** The longest message that a server may send, in bytes: a value, or a row. Default 16 MiB (the driver's). A longer one costs the session. */
+  readonly maxMessageSize?: number | undefined
+  /**
+   * What is undone before another caller gets a session. `changed`: what the session knows to have changed. `always`: everything,
+   * one round trip after each use. `never`: nothing but an open transaction. Default `changed`; see the README for its limits.
+   */
+  readonly reset?: Reset | undefined
   /** What the servers are, see `Profile`. Default `postgres`. */
   readonly profile?: Profile | undefined
   /** Default: as the profile says; else `none`. */
@@ -163,6 +173,8 @@ export interface Resolved {
   readonly idleTimeout: number
   readonly maxLifetime: number
   readonly statementTimeout: number
+  readonly maxMessageSize: number
+  readonly reset: Reset
   readonly profile: Profile
   readonly pooler: Pooler
   readonly boot: Boot
@@ -206,6 +218,8 @@ export const defaults = {
   idleTimeout: 600_000,
   maxLifetime: 1_800_000,
   statementTimeout: 60_000,
+  maxMessageSize: 16_777_216,
+  reset: "changed",
   shutdown: { graceful: 5000, hard: 2000 },
   profile: "postgres",
   pooler: "none",
@@ -214,6 +228,7 @@ export const defaults = {
 
 export const sslModes = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] as const
 export const poolers = ["none", "transaction"] as const
+export const resets = ["changed", "always", "never"] as const
 export const boots = ["lazy", "connect-one", "fill"] as const
 
 /** The variable of each option, without prefix. */
@@ -234,6 +249,8 @@ export const variables = {
   idleTimeout: "DB_IDLE_TIMEOUT",
   maxLifetime: "DB_MAX_LIFETIME",
   statementTimeout: "DB_STATEMENT_TIMEOUT",
+  maxMessageSize: "DB_MAX_MESSAGE_SIZE",
+  reset: "DB_RESET",
   profile: "DB_PROFILE",
   pooler: "DB_POOLER",
   boot: "DB_BOOT"
@@ -248,7 +265,8 @@ const wholes = {
   port: [1, 65_535],
   minConnections: [0, 10_000],
   maxConnections: [1, 10_000],
-  maxWaiting: [0, 1_000_000]
+  maxWaiting: [0, 1_000_000],
+  maxMessageSize: [1024, 1_073_741_824]
 } as const
 
 /** What such an option must be. */
@@ -312,7 +330,7 @@ export const resolve = (
     if (value === undefined) return defaults[field]
     return lengthOf(fieldOf(field), value, 1, "a duration above zero and below 24 days, such as 30 seconds")
   }
-  const oneOf = <A extends string>(field: "sslmode" | "pooler" | "boot", allowed: ReadonlyArray<A>): A => {
+  const oneOf = <A extends string>(field: "sslmode" | "pooler" | "boot" | "reset", allowed: ReadonlyArray<A>): A => {
     const value = (given[field] ?? defaults[field]) as A
     if (!allowed.includes(value)) refuse(field, value, `one of ${allowed.join(", ")}`)
     return value
@@ -385,12 +403,19 @@ export const resolve = (
     idleTimeout: millis("idleTimeout"),
     maxLifetime: millis("maxLifetime"),
     statementTimeout: millis("statementTimeout"),
+    maxMessageSize: whole("maxMessageSize"),
+    reset: oneOf("reset", resets),
     profile,
     pooler: oneOf("pooler", poolers),
     boot: oneOf("boot", boots),
     shutdown: { graceful: shutdown("graceful"), hard: shutdown("hard") },
     lanes: given.lanes ?? {},
     leakDetection: given.leakDetection
+  }
+  const shared = Object.entries(resolved.lanes).find(([, lane]) => lane?.shared !== undefined)
+  if (resolved.reset === "always" && shared !== undefined) {
+    const expected = `changed, or no shared sessions in lane ${shared[0]}: several callers use one at once`
+    refuse("reset", resolved.reset, expected)
   }
   if (resolved.minConnections > resolved.maxConnections) {
     const most = `${fieldOf("maxConnections")} (${resolved.maxConnections})`

@@ -76,6 +76,7 @@ export type FailureClass =
   | "OperatorIntervention"
   | "Internal"
   | "Corruption"
+  | "Raised"
   | "Unknown"
 
 /** What the table holds for a code, or for the first two characters of codes. */
@@ -94,14 +95,10 @@ export interface Rule {
   readonly delayFloorMillis?: number | undefined
   /** The first retry of a call need not wait: a lost session says little about the server. */
   readonly immediate?: boolean | undefined
-  /** `other`: prefer another node. `primary`: only the primary will do. */
-  readonly reroute?: "other" | "primary" | undefined
   /** From this retry on the primary is the better choice (conflicts with recovery recur on a standby). */
   readonly primaryAfter?: number | undefined
   /** The role of the node may have changed: look at once. */
   readonly probe?: boolean | undefined
-  /** What a declaration may opt in to, where `retry` is `never`. */
-  readonly optIn?: Retry | undefined
   /** The fault of a configuration, a credential or a disk: somebody should know. */
   readonly alarm?: boolean | undefined
   /** The outcome is lost even though the server answered. */
@@ -128,6 +125,18 @@ export interface LocalFacts {
   readonly prepared?: boolean | undefined
   /** The statement ran inside a transaction of the caller. */
   readonly inTransaction?: boolean | undefined
+  /** The session outlived the error: who raised an outage, then, is not this server. */
+  readonly alive?: boolean | undefined
+  /** `false`: the statement may commit before it ends (`CALL`, `DO`, ...), so an ERROR proves no rollback. Absent: it cannot. */
+  readonly atomic?: false | undefined
+  /** The server was asked, by this side, to refuse writes. */
+  readonly guarded?: boolean | undefined
+  /** The session refused to send it: the server has not seen it. */
+  readonly refused?: boolean | undefined
+  /** Why it was refused, in words without values or SQL text. */
+  readonly problem?: string | undefined
+  /** The C function of the server that raised the error (field `R`), which is never localised. */
+  readonly routine?: string | undefined
   /** Thrown, not failed: a bug of ours or of the driver. */
   readonly defect?: boolean | undefined
 }
@@ -151,10 +160,8 @@ export interface PgFailure {
   readonly retries: number | undefined
   readonly delayFloorMillis: number | undefined
   readonly immediate: boolean
-  readonly reroute: "other" | "primary" | undefined
   readonly primaryAfter: number | undefined
   readonly probe: boolean
-  readonly optIn: Retry | undefined
   readonly alarm: boolean
 }
 
@@ -171,7 +178,6 @@ const rule = (
 const floor = 1000
 
 const unreachable = rule("Unreachable", "fresh-session", "fresh-session", "failure", "drop", {
-  reroute: "other",
   probe: true
 })
 const tlsRejected = rule("TlsRejected", "never", "never", "failure", "drop", { alarm: true })
@@ -182,39 +188,33 @@ const connectionLost = rule("ConnectionLost", "fresh-session", "never", "failure
 const outcomeLost = rule("OutcomeUnknown", "fresh-session", "never", "failure", "drop", { outcomeUnknown: true })
 const protocol = rule("ProtocolViolation", "never", "never", "failure", "drop", { alarm: true })
 const shutdown = rule("Shutdown", "fresh-session", "fresh-session", "failure", "drop", {
-  reroute: "other",
   probe: true
 })
 const crash: Rule = { ...shutdown, write: "never" }
 const starting = rule("Starting", "after-delay", "after-delay", "failure", "drop", {
   delayFloorMillis: floor,
-  reroute: "other",
   probe: true
 })
 const idleTimeout = rule("IdleTimeout", "fresh-session", "never", "ignored", "drop", { alarm: true })
 const databaseGone = rule("DatabaseGone", "never", "never", "failure", "drop", { alarm: true })
 const tooMany = rule("TooManyConnections", "after-delay", "after-delay", "failure", "drop", {
-  delayFloorMillis: floor,
-  reroute: "other"
+  delayFloorMillis: floor
 })
 const resources = rule("Resources", "after-delay", "never", "failure", "keep", {
   retries: 1,
   delayFloorMillis: floor
 })
 const resourceLimit = rule("ResourceLimit", "never", "never", "failure", "keep")
-const diskOrIo = rule("DiskOrIo", "other-node", "never", "failure", "keep", { alarm: true, reroute: "other" })
+const diskOrIo = rule("DiskOrIo", "other-node", "never", "failure", "keep", { alarm: true })
 const serialization = rule("Serialization", "same", "same", "ignored", "keep", { primaryAfter: 2 })
 const deadlock = rule("Deadlock", "same", "same", "ignored", "keep")
 const completionUnknown = rule("CompletionUnknown", "same", "never", "ignored", "keep", { outcomeUnknown: true })
 const lockTimeout = rule("LockTimeout", "same", "same", "ignored", "keep", { retries: 1 })
-const objectState = rule("ObjectState", "never", "never", "ignored", "keep", { optIn: "same", retries: 1 })
+const objectState = rule("ObjectState", "never", "never", "ignored", "keep", { retries: 1 })
 const cancelled = rule("Cancelled", "never", "never", "ignored", "keep")
-const statementTimeout = rule("StatementTimeout", "never", "never", "ignored", "keep", {
-  optIn: "other-node",
-  retries: 1
-})
-const attemptTimeout = rule("AttemptTimeout", "fresh-session", "never", "failure", "drop", { reroute: "other" })
-const readOnly = rule("ReadOnly", "other-node", "other-node", "ignored", "drop", { reroute: "primary", probe: true })
+const statementTimeout = rule("StatementTimeout", "never", "never", "ignored", "keep", { retries: 1 })
+const attemptTimeout = rule("AttemptTimeout", "fresh-session", "never", "failure", "drop")
+const readOnly = rule("ReadOnly", "other-node", "other-node", "ignored", "drop", { probe: true })
 const misuse = rule("TransactionMisuse", "never", "never", "ignored", "reset")
 const stalePlan = rule("StalePlan", "same", "same", "ignored", "keep", { retries: 1 })
 const authentication = rule("Authentication", "never", "never", "ignored", "drop", { alarm: true })
@@ -225,6 +225,8 @@ const operator = rule("OperatorIntervention", "never", "never", "ignored", "keep
 const internal = rule("Internal", "never", "never", "failure", "keep", { alarm: true })
 const corruption = rule("Corruption", "never", "never", "failure", "drop", { alarm: true })
 const unknown = rule("Unknown", "never", "never", "ignored", "drop")
+// A function or a foreign server said so, on a session that lives: this server is well.
+const raised = rule("Raised", "never", "never", "ignored", "keep", { retries: 1 })
 // A code of nobody we know, but the server did answer.
 const unknownCode: Rule = { ...unknown, session: "keep" }
 const defect: Rule = { ...unknown, breaker: "failure", alarm: true }
@@ -300,8 +302,41 @@ export const layer = (overrides: Readonly<Record<string, Partial<Rule>>>): Layer
 const isSqlState = (code: string): boolean => /^[0-9A-Z]{5}$/.test(code)
 const isFatal = (severity: string | undefined): boolean => severity === "FATAL" || severity === "PANIC"
 
+/** These say that a server cannot serve. Of this server they are true only where they ended the session, or began none. */
+const outages: ReadonlySet<FailureClass> = new Set([
+  "Unreachable",
+  "ConnectionLost",
+  "OutcomeUnknown",
+  "ProtocolViolation",
+  "Shutdown",
+  "Starting",
+  "IdleTimeout",
+  "TooManyConnections",
+  "DatabaseGone"
+])
+
+/** What PL/pgSQL, PL/Python, PL/Perl, PL/Tcl, postgres_fdw and dblink raise errors with, whatever their code. */
+const raisers = /^(?:exec_stmt_raise|PLy_|plperl|do_spi_elog|pltcl|pgfdw_|connect_pg_server|dblink_)/
+
+/** An error that names an outage, on a session that lives: somebody behind the server has it, or says so. */
+const isRaised = (found: Rule, input: Input): boolean =>
+  input.alive === true &&
+  !isFatal(input.severity) &&
+  (outages.has(found.class) ||
+    ((found.class === "Resources" || found.class === "DiskOrIo" || found.class === "ResourceLimit") &&
+      raisers.test(input.routine ?? "")))
+
 /** Where a code alone means several things, local facts decide. */
 const bySqlState = (code: string, input: Input): Rule => {
+  const found = byCode(code, input)
+  if (!isRaised(found, input)) return found
+  // A Bind that does not fit its statement, a database that a statement names: the caller's, unless somebody raised it.
+  const isOurs = found.class === "ProtocolViolation" || found.class === "DatabaseGone"
+  if (isOurs && !raisers.test(input.routine ?? "")) return caller
+  return found.outcomeUnknown === true ? { ...raised, outcomeUnknown: true } : raised
+}
+
+const byCode = (code: string, input: Input): Rule => {
   if (code === "57014") {
     if (input.cancelledBy === "us") return cancelled
     // PostgreSQL uses the code for authentication_timeout too; only then it ends the session.
@@ -313,6 +348,7 @@ const bySqlState = (code: string, input: Input): Rule => {
 
 const byFacts = (input: Input): Rule => {
   if (input.defect === true) return defect
+  if (input.refused === true) return caller
   if (input.transport === "TLS") return tlsRejected
   if (input.timer === "connect") return unreachable
   if (input.transport !== undefined || input.timer === "watchdog") {
@@ -345,9 +381,10 @@ const beforeStatement: ReadonlySet<FailureClass> = new Set([
 
 const outcomeOf = (found: Rule, input: Input): Outcome => {
   if (input.answered === true) return "applied"
+  if (input.refused === true) return "not-sent"
   if (input.phase === "connect" || input.sent === false) return "not-sent"
   if (beforeStatement.has(found.class) && input.sent !== true) return "not-sent"
-  if (found.outcomeUnknown === true) return "unknown"
+  if (found.outcomeUnknown === true || input.atomic === false) return "unknown"
   // An ERROR of the server means that it rolled back. A session that ended leaves the commit in doubt.
   const ended =
     input.sqlState === undefined ||
@@ -361,6 +398,13 @@ const writeOf = (found: Rule, retry: Retry, outcome: Outcome): Retry => {
   // What never left may be repeated wherever a read may.
   if (outcome === "not-sent" || retry === "never") return retry
   return outcome === "not-applied" ? found.write : "never"
+}
+
+const sessionOf = (found: Rule, input: Input): Rule["session"] => {
+  if (isFatal(input.severity) || input.phase === "connect") return "drop"
+  // Asked for by this side, or said by a function: the server is no other than before.
+  const isOwn = found.class === "ReadOnly" && (input.guarded === true || raisers.test(input.routine ?? ""))
+  return isOwn ? "keep" : found.session
 }
 
 /**
@@ -386,14 +430,12 @@ export const classify = (input: Input, overrides?: Overrides): PgFailure => {
     write: writeOf(found, retry, outcome),
     outcome,
     breaker: found.breaker,
-    session: isFatal(input.severity) || input.phase === "connect" ? "drop" : found.session,
+    session: sessionOf(found, input),
     retries: found.retries,
     delayFloorMillis: found.delayFloorMillis,
     immediate: found.immediate === true,
-    reroute: found.reroute,
     primaryAfter: found.primaryAfter,
     probe: found.probe === true,
-    optIn: found.optIn,
     alarm: found.alarm === true
   }
 }
@@ -440,8 +482,9 @@ export const inputOf = (error: SqlError, facts?: LocalFacts): Input => {
     // `EPIPE` has the form of a SQLSTATE; what a server says has a severity, what a socket says an errno.
     if (code !== undefined && isSqlState(code) && property(cause, "errno") === undefined && code !== "EPIPE") {
       // A C function's name is not localised; this one means that the plan is stale, and not that a feature is missing.
-      const stale = code === "0A000" && text(cause, "routine") === "RevalidateCachedQuery"
-      return { ...known, sqlState: code, severity, ...(stale ? { prepared: true } : undefined) }
+      const routine = text(cause, "routine")
+      const stale = code === "0A000" && routine === "RevalidateCachedQuery"
+      return { ...known, sqlState: code, severity, routine, ...(stale ? { prepared: true } : undefined) }
     }
     if (code !== undefined) return { ...known, transport: known.transport ?? (tlsCode.test(code) ? "TLS" : code) }
     cause = property(cause, "cause")

@@ -8,6 +8,7 @@ import * as Fiber from "effect/Fiber"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { expectEventually } from "../../support/expectEventually.ts"
+import { absent } from "../../support/absent.ts"
 import { bouncer, installed } from "../../support/pgbouncer.ts"
 import { ownCluster, postgres } from "../../support/postgres.ts"
 import { main, role } from "./support.ts"
@@ -21,7 +22,7 @@ const counted = Report.make("counted", {
 })
 
 postgres(ownCluster())("behind PgBouncer in transaction mode", (it) => {
-  it.effect.skipIf(!installed)(
+  it.effect.skipIf(absent("pgbouncer", installed))(
     "forty fibers on ten server connections: reports, transactions, streams, some left",
     () =>
       Effect.gen(function* () {

@@ -4,6 +4,7 @@ import { PgCluster } from "@sluice/sdk/testing"
 import type { Profile } from "@sluice/sdk/Profile"
 import * as Effect from "effect/Effect"
 import { expectEventually } from "../../support/expectEventually.ts"
+import { absent } from "../../support/absent.ts"
 import * as haproxy from "../../support/haproxy.ts"
 import { postgres, ownCluster } from "../../support/postgres.ts"
 import { account, Fleet, layer, load, read, stored, write } from "./support.ts"
@@ -98,35 +99,37 @@ const failover = (profile: Profile) =>
   }).pipe(Effect.scoped)
 
 postgres(ownCluster({ replicas: 2 }))("behind HAProxy", (it) => {
-  it.effect.skipIf(!haproxy.installed)("nothing is written through an endpoint while it leads to a standby", () =>
-    Effect.gen(function* () {
-      const { primary } = yield* PgCluster.PgCluster
-      yield* primary.query("create table if not exists writes (token text not null)")
-      const { admit, endpoints } = yield* front
-      yield* Effect.provide(
-        Effect.gen(function* () {
-          yield* expectEventually(Effect.exit(write.run({ token: "1" })), ({ _tag }) => _tag === "Success")
-          yield* admit("primary", "s0", false)
-          yield* admit("primary", "s2", true)
-          const error = yield* expectEventually(
-            Effect.match(write.run({ token: "2" }), { onSuccess: () => undefined, onFailure: (failure) => failure }),
-            (failure) => failure !== undefined
-          )
-          // Known beforehand, and not by the server's refusal.
-          assert.notStrictEqual(error?._tag, "QueryFailed")
-          yield* admit("primary", "s2", false)
-          yield* admit("primary", "s0", true)
-          yield* expectEventually(Effect.exit(write.run({ token: "3" })), ({ _tag }) => _tag === "Success")
-          const role = yield* Fleet.role("primary")
-          assert.lengthOf(role.nodes, 1)
-        }),
-        open(endpoints, "haproxy"),
-        { local: true }
-      )
-    }).pipe(Effect.scoped)
+  it.effect.skipIf(absent("haproxy", haproxy.installed))(
+    "nothing is written through an endpoint while it leads to a standby",
+    () =>
+      Effect.gen(function* () {
+        const { primary } = yield* PgCluster.PgCluster
+        yield* primary.query("create table if not exists writes (token text not null)")
+        const { admit, endpoints } = yield* front
+        yield* Effect.provide(
+          Effect.gen(function* () {
+            yield* expectEventually(Effect.exit(write.run({ token: "1" })), ({ _tag }) => _tag === "Success")
+            yield* admit("primary", "s0", false)
+            yield* admit("primary", "s2", true)
+            const error = yield* expectEventually(
+              Effect.match(write.run({ token: "2" }), { onSuccess: () => undefined, onFailure: (failure) => failure }),
+              (failure) => failure !== undefined
+            )
+            // Known beforehand, and not by the server's refusal.
+            assert.notStrictEqual(error?._tag, "QueryFailed")
+            yield* admit("primary", "s2", false)
+            yield* admit("primary", "s0", true)
+            yield* expectEventually(Effect.exit(write.run({ token: "3" })), ({ _tag }) => _tag === "Success")
+            const role = yield* Fleet.role("primary")
+            assert.lengthOf(role.nodes, 1)
+          }),
+          open(endpoints, "haproxy"),
+          { local: true }
+        )
+      }).pipe(Effect.scoped)
   )
 
-  it.effect.skipIf(!haproxy.installed)(
+  it.effect.skipIf(absent("haproxy", haproxy.installed))(
     "a failover under load: no write is lost or doubled, reads go on, the demoted server is never written to",
     () =>
       Effect.gen(function* () {
@@ -145,7 +148,7 @@ postgres(ownCluster({ replicas: 2 }))("behind HAProxy", (it) => {
 })
 
 postgres(ownCluster({ replicas: 2 }))("behind HAProxy, taken for a server", (it) => {
-  it.effect.skipIf(!haproxy.installed)("writes that the demoted server acknowledges are lost", () =>
+  it.effect.skipIf(absent("haproxy", haproxy.installed))("writes that the demoted server acknowledges are lost", () =>
     Effect.gen(function* () {
       const { lost, writtenToOld } = yield* failover("postgres")
       assert.isAbove(lost, 0)

@@ -11,6 +11,7 @@ import * as Logger from "effect/Logger"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import { expectEventually } from "../../support/expectEventually.ts"
+import { absent } from "../../support/absent.ts"
 import { bouncer, installed } from "../../support/pgbouncer.ts"
 import { ownCluster, postgres } from "../../support/postgres.ts"
 import { account, Fleet, layer, layerTogether, load, read, stored, write } from "./support.ts"
@@ -169,7 +170,7 @@ postgres(ownCluster())("peers, each a PostgreSQL of its own", (it) => {
     }).pipe(Effect.scoped)
   )
 
-  it.effect.skipIf(!installed)("PgBouncer in transaction mode by its name alone", () =>
+  it.effect.skipIf(absent("pgbouncer", installed))("PgBouncer in transaction mode by its name alone", () =>
     Effect.gen(function* () {
       const { primary } = yield* PgCluster.PgCluster
       yield* primary.query("create table writes (token text not null)")

@@ -1,6 +1,7 @@
 /** Patroni with etcd, HAProxy before it as Patroni's documentation has it: a switchover and a crash of the leader under load. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import { absent } from "../../support/absent.ts"
 import * as haproxy from "../../support/haproxy.ts"
 import * as patroni from "../../support/patroni.ts"
 import { expectEventually } from "../../support/expectEventually.ts"
@@ -28,7 +29,7 @@ const backend = (role: "primary" | "replica", nodes: ReadonlyArray<patroni.Node>
 })
 
 describe("behind HAProxy and Patroni", () => {
-  it.live.skipIf(!patroni.installed || !haproxy.installed)(
+  it.live.skipIf(absent(patroni.missing.join(" and "), patroni.installed) || absent("haproxy", haproxy.installed))(
     "a switchover and a crash of the leader under forty callers: every write is accounted for, reads go on",
     () =>
       Effect.gen(function* () {

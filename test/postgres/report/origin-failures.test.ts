@@ -242,7 +242,8 @@ postgres(
         writes: "idempotent"
       })
       for (const code of ["42P01", "40001", "53100", "P0001"]) {
-        const expected = PgFailure.classify({ sqlState: code, severity: "ERROR" })
+        const raised = { severity: "ERROR", alive: true, routine: "exec_stmt_raise" } as const
+        const expected = PgFailure.classify({ sqlState: code, ...raised })
         for (const message of messages) {
           const error = yield* failsWith(report.run({ code, message }), "QueryFailed")
           assert.deepInclude(error, { sqlState: code, class: expected.class })

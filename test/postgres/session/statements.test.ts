@@ -118,12 +118,72 @@ layer(PgCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })("
       yield* session.query("deallocate all")
       assert.deepStrictEqual((yield* all).rows, [{ a: 1, b: "b" }])
       yield* session.query("alter table shape alter column a type text")
+      // The first statement of a transaction: nothing but BEGIN is repeated with it.
       yield* session.begin()
-      const error = yield* Effect.flip(all)
-      assert.strictEqual(factsOf(error)?.sqlState, "0A000")
-      assert.strictEqual(session.status, "failed")
+      const again = yield* all
+      assert.deepStrictEqual(again.rows, [{ a: "1", b: "b" }])
+      assert.isTrue(again.repeated)
+      assert.strictEqual(session.status, "transaction")
       yield* session.rollback
       assert.deepStrictEqual((yield* all).rows, [{ a: "1", b: "b" }])
+    })
+  )
+
+  it.effect("makes a plan anew where the transaction's own statements, or another's, have changed what it reads", () =>
+    Effect.gen(function* () {
+      const server = yield* primary
+      const session = yield* connect(server)
+      yield* session.query("create table if not exists altered (a int)")
+      yield* session.query("insert into altered values (1)")
+      const all = session.query("select * from altered")
+      yield* all
+      // Its own ALTER TABLE.
+      yield* session.begin()
+      yield* all
+      yield* session.query("alter table altered add column b text default 'b'")
+      assert.deepStrictEqual((yield* all).rows, [{ a: 1, b: "b" }])
+      assert.deepStrictEqual((yield* all).rows, [{ a: 1, b: "b" }])
+      yield* session.commit
+      // Another's, before the transaction came to read the table.
+      yield* session.query("select 1")
+      yield* session.begin()
+      yield* session.query("select 1")
+      yield* server.query("alter table altered add column c int default 3")
+      assert.deepStrictEqual((yield* all).rows, [{ a: 1, b: "b", c: 3 }])
+      assert.strictEqual(session.status, "transaction")
+      yield* session.rollback
+      yield* session.query("drop table altered")
+    })
+  )
+
+  it.effect("reads the same text from the schema that each transaction sets", () =>
+    Effect.gen(function* () {
+      const session = yield* connect(yield* primary)
+      for (const [name, column] of [
+        ["tenant_a", "a int default 1"],
+        ["tenant_b", "b text default 'b'"],
+        ["tenant_c", "c int[] default '{1}', d int default 4"]
+      ] as const) {
+        yield* session.query(`create schema ${name}`)
+        yield* session.query(`create table ${name}.things (${column})`)
+        yield* session.query(`insert into ${name}.things default values`)
+      }
+      const inside = (schema: string, set: string) =>
+        Effect.gen(function* () {
+          yield* session.begin()
+          yield* session.query(set.replace("$", schema))
+          const { rows } = yield* session.query("select * from things")
+          yield* session.commit
+          return rows[0]
+        })
+      for (const set of ["set local search_path = $", "select set_config('search_path', '$', true)"]) {
+        for (let round = 0; round < 3; round++) {
+          assert.deepStrictEqual(yield* inside("tenant_a", set), { a: 1 })
+          assert.deepStrictEqual(yield* inside("tenant_b", set), { b: "b" })
+          assert.deepStrictEqual(yield* inside("tenant_c", set), { c: [1], d: 4 })
+        }
+      }
+      for (const name of ["a", "b", "c"]) yield* session.query(`drop schema tenant_${name} cascade`)
     })
   )
 

@@ -5,6 +5,7 @@ import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { TestDatabase } from "../database.ts"
 import * as Answers from "./answers.ts"
+import * as Executed from "./executed.ts"
 import type { Line } from "./observe.ts"
 import * as Statements from "./statements.ts"
 
@@ -33,6 +34,11 @@ export const scenes: ReadonlyArray<FailureScene<Ground>> = [
   },
   { name: "admin-shutdown", about: "pg_terminate_backend in the middle of a statement", run: Statements.adminShutdown },
   { name: "read-only", about: "a write on a standby", run: Statements.readOnly },
+  {
+    name: "executed-once",
+    about: "functions and procedures that raise each code, executions counted on the server",
+    run: Executed.executed
+  },
   { name: "raised", about: "codes raised by a function", run: Statements.raised },
   { name: "lost-answer-once", about: "the answer of an INSERT declared once is lost", run: Answers.lostOnce },
   {

@@ -80,6 +80,7 @@ export class FakeSession implements Poolable {
   readonly server: FakeServer
   dead: SqlError | undefined
   clean = true
+  unfit = false
   busy = false
   closed = false
   /** The peer has gone without a word. */

@@ -48,6 +48,10 @@ export class ScriptedServer extends EventEmitter {
   #answer: Buffer = Buffer.alloc(0)
   destroyed = false
   executed: Array<string> = []
+  /** Answers each message of a kind with an error, for ever. `rows`: in the middle of an Execute; `S`: at the end of a cycle. */
+  refuses: { readonly at: "B" | "D" | "E" | "P" | "S" | "rows"; readonly code: string } | undefined
+  /** Messages that it was sent. */
+  received = 0
   /** What becomes of each message on its way: the network's or a bad server's doing. */
   tamper: ((message: Buffer) => Buffer) | undefined
   /** What the session threw at the socket's events; a real socket would end the process. */
@@ -83,6 +87,9 @@ export class ScriptedServer extends EventEmitter {
   }
 
   #take(type: string, body: Buffer): void {
+    this.received++
+    const refused = this.refuses
+    if (refused?.at === type && !this.#skipping) this.#fail("ERROR", refused.code)
     if (type === "S") {
       this.#skipping = false
       return this.#say(message("Z", Buffer.from("I")))
@@ -122,7 +129,10 @@ export class ScriptedServer extends EventEmitter {
     switch (what) {
       case "rows": {
         const count = Number(argument)
-        for (let n = 0; n < count; n++) this.#say(message("D", int16(1), int32(4), int32(n)))
+        for (let n = 0; n < count; n++) {
+          if (n === 2 && this.refuses?.at === "rows") return this.#fail("ERROR", this.refuses.code)
+          this.#say(message("D", int16(1), int32(4), int32(n)))
+        }
         return this.#say(message("C", text(`SELECT ${count}`)))
       }
       case "error":

@@ -25,6 +25,8 @@ export const optionFields = fields<Options>({
   idleTimeout: true,
   maxLifetime: true,
   statementTimeout: true,
+  maxMessageSize: true,
+  reset: true,
   profile: true,
   pooler: true,
   boot: true,

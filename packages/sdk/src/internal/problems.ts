@@ -31,7 +31,8 @@ const problems: Partial<Record<FailureClass, string>> = {
   Permission: "the role may not do this",
   CallerError: "the statement or its values do not fit the database",
   Internal: "the server reported an internal error",
-  Corruption: "the server reported corrupted data"
+  Corruption: "the server reported corrupted data",
+  Raised: "a function or a foreign server raised the error of an outage, and the session lives"
 }
 
 /** The class in words. */

@@ -66,10 +66,13 @@ export interface Options<E = unknown> {
   /** A call that a deadline cut after at least this long counts as a failure. Default: never. */
   readonly hangAfter?: Duration.Input | undefined
   /** What an error says about the other side. Default: every error is a failure. */
-  readonly classify?: ((error: E) => Signal) | undefined
+  readonly classify?: ((error: E) => Verdict) | undefined
   /** What a defect says. Default `failure`. */
   readonly defects?: Signal | undefined
 }
+
+/** `timeout`: a failure if the call had its full time (`hangAfter`), else it says nothing. */
+export type Verdict = Signal | "timeout"
 
 export interface Description {
   readonly policy: "breaker"
@@ -198,7 +201,11 @@ export const make = <E = unknown>(options: Options<E>): Breaker<E> => {
     if (isCut && Deadline.expiredOf(fiber)) {
       return hangMillis !== undefined && elapsed >= hangMillis ? "failure" : "ignored"
     }
-    if (error._tag === "Some") return classify === undefined ? "failure" : classify(error.value)
+    if (error._tag === "Some") {
+      const signal = classify === undefined ? "failure" : classify(error.value)
+      if (signal !== "timeout") return signal
+      return hangMillis !== undefined && elapsed >= hangMillis ? "failure" : "ignored"
+    }
     return CauseModule.hasDies(cause) ? (options.defects ?? "failure") : "ignored"
   }
 

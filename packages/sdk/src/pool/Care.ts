@@ -15,6 +15,9 @@ import type { PoolCore } from "./PoolCore.ts"
 import type { ClosedReason } from "./PoolEvents.ts"
 import * as Report from "./PoolReport.ts"
 
+/** A session that was refused sooner than this says nothing of its elders: so that a server that never was the right one costs no storm. */
+const settledMillis = 250
+
 export class Care<S extends Poolable> {
   private readonly core: PoolCore<S>
 
@@ -30,6 +33,7 @@ export class Care<S extends Poolable> {
     const ending = this.core.state === "closed" || (this.core.state === "closing" && home.waiting === 0)
     if (ending) return this.retire(entry, "closing")
     if (entry.epoch < this.core.epoch) return this.retire(entry, "evicted")
+    if (session.unfit) return this.dismiss(entry, now)
     if (now >= entry.expiresAt) return this.retire(entry, "lifetime")
     // A session that is there is worth more than one that is on its way.
     while (!this.hasPlace(entry)) if (!this.core.connector.cancelNewest(home)) return this.retire(entry, "surplus")
@@ -37,6 +41,15 @@ export class Care<S extends Poolable> {
     if (!session.clean || (released && this.core.options.hooks?.afterRelease)) return this.restore(entry)
     if (entry.generation !== this.core.generation) return this.validate(entry)
     home.enter(entry, "idle")
+  }
+
+  /** The server is another one than when the session was opened. What is true of it may be true of its neighbours. */
+  private dismiss(entry: Entry<S>, now: number): void {
+    const isNews = entry.epoch === this.core.epoch && now - entry.openedAt >= settledMillis
+    this.retire(entry, "unfit")
+    if (!isNews) return
+    this.core.epoch++
+    this.core.moveGeneration(this.core.generation, "evicted")
   }
 
   /** Whether the session may stay, or come back, without exceeding `max`. */

@@ -11,6 +11,7 @@ export type ClosedReason =
   | "idle"
   | "evicted"
   | "surplus"
+  | "unfit"
   | "refused"
   | "drain-failed"
   | "drain-overflow"
@@ -99,6 +100,7 @@ export const makeCounters = (): PoolCounters => ({
     idle: 0,
     evicted: 0,
     surplus: 0,
+    unfit: 0,
     refused: 0,
     "drain-failed": 0,
     "drain-overflow": 0,

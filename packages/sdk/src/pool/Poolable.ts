@@ -14,6 +14,8 @@ export interface Poolable {
   readonly dead: SqlError | undefined
   /** Calls back once, synchronously, when the session dies. At once if it is dead already. */
   onDeath(callback: (cause: SqlError) => void): void
+  /** It must not be lent again, whatever it says of its state. */
+  readonly unfit: boolean
   /** No transaction open, no setting changed, nothing on the wire: may be handed on as it is. */
   readonly clean: boolean
   /** A statement is on the wire whose caller has left. */

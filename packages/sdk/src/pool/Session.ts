@@ -27,7 +27,8 @@ import { connect } from "./session/Connect.ts"
 import { connectionError, statementError } from "./session/Facts.ts"
 import { listen, type Notification } from "./session/Listen.ts"
 import * as Rows from "./session/Rows.ts"
-import { undo } from "./session/SessionState.ts"
+import { everything, undo } from "./session/SessionState.ts"
+import { afterSilence } from "./session/Silence.ts"
 import { StatementOperation, type StatementOptions, type StatementResult } from "./session/StatementOperation.ts"
 import { beginFrame } from "./session/Transaction.ts"
 import type { Address } from "./session/Transport.ts"
@@ -46,6 +47,7 @@ export type Limit<out E> = (leave: (error: E) => void) => () => void
 
 const noParams: ReadonlyArray<unknown> = []
 const ownSetting: StatementOptions = { noRows: true, ours: true, operation: "set" }
+const readOnlyBegin = /\bread\s+only\b/i
 let ids = 0
 
 export class Session implements Poolable {
@@ -100,11 +102,16 @@ export class Session implements Poolable {
     return this.#wire.depth + this.#wire.waiting
   }
 
+  /** What a server said of it, or what is set on it, forbids that anybody uses it again. */
+  get unfit(): boolean {
+    return this.#wire.unfit
+  }
+
   get clean(): boolean {
     const wire = this.#wire
     return (
       wire.dead === undefined &&
-      wire.dirty === 0 &&
+      !wire.mustReset &&
       wire.status === "idle" &&
       wire.begin === undefined &&
       this.load === 0
@@ -204,6 +211,7 @@ export class Session implements Poolable {
       }
       // Inside of the transaction it would come too late.
       if (wire.guarded !== false) this.#guard(false)
+      wire.readsOnly = readOnlyBegin.test(statement)
       wire.begin = beginFrame(statement)
       return Effect.void
     })
@@ -212,6 +220,8 @@ export class Session implements Poolable {
   /** A lost answer is a failure whose facts say `commit: true`. A COMMIT that the server turned into a ROLLBACK is one, too. */
   readonly commit: Effect.Effect<void, SqlError> = Effect.suspend(() => {
     if (this.#unbegun()) return Effect.void
+    // It may run deferred triggers: the limit of the last statement is not its own.
+    if (this.#wire.limit !== null) this.#limit(undefined)
     return Effect.flatMap(this.control(["COMMIT"], "commit"), ([result]) =>
       result!.command === "ROLLBACK"
         ? Effect.fail(
@@ -315,16 +325,17 @@ export class Session implements Poolable {
     if (wire.dead !== undefined) return Effect.fail(wire.dead)
     wire.begin = undefined
     const statements: Array<string> = wire.status === "idle" && this.load === 0 ? [] : ["ROLLBACK"]
-    if (!wire.config.pooler) statements.push(...undo(wire.dirty))
+    if (!wire.config.pooler)
+      statements.push(...undo(wire.config.reset === "always" ? wire.dirty | everything : wire.dirty & wire.undone))
     if (statements.length === 0) {
-      wire.dirty = 0
+      wire.settle()
       return Effect.void
     }
     // One write, one round trip; each in a cycle of its own, because some refuse to run together.
     return Effect.andThen(
       this.control(statements, "reset"),
       Effect.sync(() => {
-        wire.dirty = 0
+        wire.settle()
         wire.limit = null
         wire.guarded = undefined
       })
@@ -333,22 +344,20 @@ export class Session implements Poolable {
 
   readonly validate: Effect.Effect<void, SqlError> = Effect.callback<void, SqlError>((resume) => {
     const wire = this.#wire
-    const limit = setTimeout(
-      () =>
-        wire.die(
-          connectionError(undefined, `No sign of life within ${wire.config.validationTimeout} ms`, "validate", {
-            bound: "validate"
-          })
-        ),
-      wire.config.validationTimeout
+    const heard = afterSilence(wire.config.validationTimeout, () =>
+      wire.die(
+        connectionError(undefined, `No sign of life within ${wire.config.validationTimeout} ms`, "validate", {
+          bound: "validate"
+        })
+      )
     )
     const question = new Cancel.SignOfLife(false, (error) => {
-      clearTimeout(limit)
+      heard()
       resume(error === undefined ? Effect.void : Effect.fail(error))
     })
     wire.submit(question)
     return Effect.sync(() => {
-      clearTimeout(limit)
+      heard()
       wire.abandon(question)
     })
   })
@@ -379,9 +388,9 @@ export class Session implements Poolable {
 
   readonly close: Effect.Effect<void> = Effect.callback<void>((resume) => {
     const wire = this.#wire
-    const limit = setTimeout(() => wire.destroySocket(), wire.config.closeTimeout)
+    const closed = afterSilence(wire.config.closeTimeout, () => wire.destroySocket())
     wire.retire(connectionError(undefined, "The session is closed", "close"), () => {
-      clearTimeout(limit)
+      closed()
       resume(Effect.void)
     })
   })
@@ -390,7 +399,7 @@ export class Session implements Poolable {
     this.#wire.die(connectionError(undefined, "The session was destroyed", "close"))
   }
 
-  /** Statements without rows, in one write, under `controlTimeout`. Leaving before their answers costs the session. */
+  /** Statements without rows, in one write, under a bound of the configuration. Leaving before their answers costs the session. */
   control(
     statements: ReadonlyArray<string>,
     operation: string
@@ -410,16 +419,18 @@ export class Session implements Poolable {
     onDone: (result: Result.Result<ReadonlyArray<StatementResult>, SqlError>) => void
   ): () => void {
     const wire = this.#wire
-    const bound = wire.config.controlTimeout
+    // What a transaction's owner waits for may take as long as a statement; what its end leaves behind may not.
+    const bound =
+      operation === "rollback" || operation === "reset" ? wire.config.controlTimeout : wire.config.commitTimeout
     const results: Array<StatementResult> = []
     let finished = false
     const lose = (why: string): void =>
       wire.die(connectionError(undefined, why, operation, { bound: operation === "reset" ? "reset" : "control" }))
-    const limit = setTimeout(() => lose(`${operation} was not answered within ${bound} ms`), bound)
+    const heard = afterSilence(bound, () => lose(`${operation} was not answered within ${bound} ms`))
     const finish = (result: Result.Result<ReadonlyArray<StatementResult>, SqlError>): void => {
       if (finished) return
       finished = true
-      clearTimeout(limit)
+      heard()
       onDone(result)
     }
     for (const sql of statements) {
@@ -434,7 +445,7 @@ export class Session implements Poolable {
     return () => {
       if (finished) return
       finished = true
-      clearTimeout(limit)
+      heard()
       lose(`The caller left during ${operation}`)
     }
   }

@@ -21,6 +21,7 @@ import * as Stream from "effect/Stream"
 import type { Session, StatementOptions } from "./Session.ts"
 import { connectionError, statementError } from "./session/Facts.ts"
 import { channelError } from "./session/Listen.ts"
+import { mostParameters } from "./session/Parameters.ts"
 
 /** What lends sessions: a `SessionPool` for one kind of request, or anything else that does. */
 export interface Leaser<E> {
@@ -122,6 +123,19 @@ const acquireError = (error: unknown): SqlError =>
         fatal: false
       })
 
+/** Effect's compiler passes a text's parameters as arguments of one call, which overflows the stack: so many are refused later, by number. */
+const forManyParameters = (compiler: Statement.Compiler): Statement.Compiler => {
+  const compile = compiler.compile.bind(compiler)
+  return Object.assign(compiler, {
+    compile: ((fragment, ...rest) => {
+      const [only, more] = fragment.segments
+      return only?._tag === "Literal" && more === undefined && (only.params?.length ?? 0) > mostParameters
+        ? [only.value, only.params!]
+        : compile(fragment, ...rest)
+    }) satisfies Statement.Compiler["compile"]
+  })
+}
+
 /** Effect 4.0 does not know the property yet. */
 const identity = { driver: "pg" }
 
@@ -216,7 +230,7 @@ export const make = <E>(
           leaser.use((session) => f(new SessionConnection(session, statementTimeout, false))),
           acquireError
         ),
-      compiler: PgClient.makeCompiler(options.transformQueryNames, options.transformJson),
+      compiler: forManyParameters(PgClient.makeCompiler(options.transformQueryNames, options.transformJson)),
       ...identity,
       spanAttributes: attributes,
       transactionService,

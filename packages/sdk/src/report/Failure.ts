@@ -3,7 +3,7 @@
  */
 import type { SqlError } from "effect/sql/SqlError"
 import { lastError, problemOf } from "../internal/problems.ts"
-import type * as PgFailure from "../PgFailure.ts"
+import * as PgFailure from "../PgFailure.ts"
 import { DatabaseUnavailable, OutcomeUnknown, QueryFailed, RowDecodeError } from "../ReportError.ts"
 
 const originals = new WeakMap<object, SqlError>()
@@ -64,7 +64,9 @@ export const fromSqlError = (
         ? new QueryFailed({
             report,
             class: failure.class,
-            problem: failure.class === "ReadOnly" && !writes ? undeclaredWrite : problemOf(failure.class),
+            problem:
+              PgFailure.factsOf(error)?.problem ??
+              (failure.class === "ReadOnly" && !writes ? undeclaredWrite : problemOf(failure.class)),
             ...(failure.sqlState === undefined ? undefined : { sqlState: failure.sqlState })
           })
         : new DatabaseUnavailable({ pool, reason, lastError: lastError(failure) })

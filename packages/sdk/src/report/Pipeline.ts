@@ -185,8 +185,9 @@ export const make = (declared: Declared): ((shape: Shape) => (input: unknown) =>
       bound.role.route.attemptOf(fiber, call, (node, until) => {
         const { breaker, bulkhead } = bound.policies
         const answered = (read: Effect.Effect<StatementResult, Policies.AttemptError>) =>
-          Effect.flatMap(read, ({ rows, truncated }) => {
+          Effect.flatMap(read, ({ repeated, rows, truncated }) => {
             call.out = false
+            if (repeated) call.sent++
             phases.decode()
             return shaped(fiber, decode(rows), call, shape, source, node.name, call.sent, truncated)
           })

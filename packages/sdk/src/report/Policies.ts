@@ -232,8 +232,12 @@ const retryDecision =
 /** What an error says about the node. Whatever shows that the server answers is none of its failures. */
 const breakerSignal =
   (overrides: PgFailure.Overrides) =>
-  (error: AttemptError): Breaker.Signal => {
-    if (isSqlError(error)) return PgFailure.fromSqlError(error, undefined, overrides).breaker
+  (error: AttemptError): Breaker.Verdict => {
+    if (isSqlError(error)) {
+      const failure = PgFailure.fromSqlError(error, undefined, overrides)
+      // The server's timer is set by us, a little before ours: after a whole attempt its word is the attempt's timeout.
+      return failure.class === "StatementTimeout" && failure.breaker === "ignored" ? "timeout" : failure.breaker
+    }
     switch (error._tag) {
       case "AttemptTimeout":
         return "failure"

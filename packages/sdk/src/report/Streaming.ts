@@ -126,7 +126,9 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
           phases.statement()
           asked()
           if (attemptTimeout === undefined) yield* begun
-          const pull = yield* Stream.toPull(session.stream(statement.sql, statement.params, statementOptions))
+          const pull = yield* Stream.toPull(
+            session.stream(statement.sql, statement.params, { ...statementOptions, onRepeat: () => call.sent++ })
+          )
           const next: Next = Pull.catchDone(pull, () => Effect.succeed(undefined))
           const first = FaultInjection.inject(next, name)
           const bounded = attemptTimeout === undefined ? first : attemptTimeout(first)

@@ -1,6 +1,8 @@
 /**
  * One PostgreSQL server as this process sees it: an address and the pool of sessions to it.
  */
+import * as Clock from "effect/Clock"
+import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
@@ -13,7 +15,8 @@ import { Session, type SessionConfig } from "../pool/Session.ts"
 import * as SessionPool from "../pool/SessionPool.ts"
 import * as SharedLane from "../pool/SharedLane.ts"
 import { type DatabaseUnavailable, InvalidConfiguration, type LastError } from "../ReportError.ts"
-import { lastError } from "../internal/problems.ts"
+import { monotonicMillis } from "../internal/Monotonic.ts"
+import { lastError, problemOf } from "../internal/problems.ts"
 import * as Look from "./Look.ts"
 import type { Observation } from "./NodeState.ts"
 import * as PoolMetrics from "./PoolMetrics.ts"
@@ -56,7 +59,12 @@ const connectionOptions = ({ ca, cert, key, servername }: TlsMaterial) => ({
   ...(servername === undefined ? undefined : { servername })
 })
 
-const sessionConfig = (options: Resolved, place: Place, applicationName: string): SessionConfig => ({
+const sessionConfig = (
+  options: Resolved,
+  place: Place,
+  applicationName: string,
+  judge: NonNullable<SessionConfig["judge"]>
+): SessionConfig => ({
   host: place.host,
   address: place.address,
   port: place.port,
@@ -77,15 +85,19 @@ const sessionConfig = (options: Resolved, place: Place, applicationName: string)
   settings: options.followerReads ? traits[options.profile].followerReads : undefined,
   connectTimeout: options.connectTimeout,
   statementTimeout: options.statementTimeout,
+  maxMessageSize: options.maxMessageSize,
+  reset: options.reset,
+  judge,
   // A transaction whose owner is gone must not hold its locks: the server ends it (slonik's 60 seconds).
   idleInTransactionTimeout: 60_000,
   pooler: options.pooler === "transaction" ? "transaction" : undefined
 })
 
 const classifyConnect =
-  (overrides: PgFailure.Overrides, rotating: boolean) =>
+  (overrides: PgFailure.Overrides, rotating: boolean, alarm: (failure: PgFailure.PgFailure) => void) =>
   (error: SqlError): "transient" | "permanent" | "password" => {
     const failure = PgFailure.fromSqlError(error, { phase: "connect" }, overrides)
+    alarm(failure)
     // Certificates that rotate may have been asked for a moment too early, as passwords may.
     if (rotating && (failure.class === "TlsRejected" || failure.sqlState === "28000")) return "password"
     if (failure.class === "Authentication") return failure.sqlState === "28P01" ? "password" : "permanent"
@@ -98,6 +110,20 @@ const describeError =
     if (strays.has(error)) return stray
     return lastError(PgFailure.fromSqlError(error, undefined, overrides))
   }
+
+/** Somebody should know, once a minute: a log line for what no retry mends (a disk, a credential, corrupted data). */
+const alarmOf = (pool: string, context: Context.Context<never>, clock: Clock.Clock) => {
+  const last = new Map<string, number>()
+  return (failure: PgFailure.PgFailure): void => {
+    if (!failure.alarm) return
+    const now = monotonicMillis(clock)
+    if (now - (last.get(failure.class) ?? -Infinity) < 60_000) return
+    last.set(failure.class, now)
+    const code = failure.sqlState === undefined ? "" : ` (SQLSTATE ${failure.sqlState})`
+    const line = `${pool}: ${problemOf(failure.class)}${code}. Somebody has to look: no retry mends it.`
+    Effect.runForkWith(context)(Effect.logError(line))
+  }
+}
 
 /** Refusals of sessions that lead to another server than the one in use. */
 const strays = new WeakSet<SqlError>()
@@ -146,7 +172,13 @@ export const make = Effect.fnUntraced(function* (
   const { look: kind, switching } = traits[options.profile]
   const poolName = `${role}@${name}`
   const overrides = yield* PgFailure.CurrentOverrides
-  const bare = Session.connect(sessionConfig(options, place, role))
+  const alarm = alarmOf(poolName, yield* Effect.context<never>(), yield* Clock.Clock)
+  const judge = (error: SqlError): PgFailure.PgFailure["session"] => {
+    const failure = PgFailure.fromSqlError(error, undefined, overrides)
+    alarm(failure)
+    return failure.session
+  }
+  const bare = Session.connect(sessionConfig(options, place, role, judge))
   const ask = Look.asker(kind)
   const rotating = Effect.isEffect(options.tls)
   const standby = new WeakMap<Session, string | undefined>()
@@ -154,7 +186,7 @@ export const make = Effect.fnUntraced(function* (
   const pool = yield* SessionPool.make<Session>({
     name: poolName,
     connect: switching && watch !== undefined ? admitted(bare, ask, watch.admit) : bare,
-    classifyConnect: classifyConnect(overrides, rotating),
+    classifyConnect: classifyConnect(overrides, rotating, alarm),
     describeError: describeError(overrides),
     // What is an Effect is asked again by the next attempt: one more, at once, for what has just rotated.
     refreshPassword: Effect.isEffect(options.password) || rotating ? Effect.void : undefined,

@@ -18,6 +18,7 @@ import * as Result from "effect/Result"
 import type { SqlError } from "effect/sql/SqlError"
 import { connectionError } from "./Facts.ts"
 import { changed } from "./SessionState.ts"
+import { afterSilence } from "./Silence.ts"
 import { frames, join } from "./Statements.ts"
 import { open } from "./Transport.ts"
 import type { Message, Operation, Wire } from "./Wire.ts"
@@ -109,7 +110,7 @@ const requestCancel = (wire: Wire, onDone: (outcome: CancelOutcome) => void): Ca
 /** Sends a cancel for whatever the session runs, under a bound, and calls back when that is done. */
 export const cancel = (wire: Wire, onDone: () => void): (() => void) => {
   const finish = (): void => {
-    clearTimeout(limit)
+    heard()
     wire.whenIdle(() => {
       wire.cancelling = false
     })
@@ -118,12 +119,12 @@ export const cancel = (wire: Wire, onDone: () => void): (() => void) => {
   wire.cancelling = true
   wire.dirty |= changed.cancelled
   const request = requestCancel(wire, finish)
-  const limit = setTimeout(() => {
+  const heard = afterSilence(wire.config.drainTimeout, () => {
     request.giveUp()
     finish()
-  }, wire.config.drainTimeout)
+  })
   return () => {
-    clearTimeout(limit)
+    heard()
     if (!request.left) request.giveUp()
   }
 }
@@ -140,7 +141,7 @@ export const drain = (wire: Wire, onDone: (ok: boolean) => void): void => {
   const finish = (ok: boolean): void => {
     if (finished) return
     finished = true
-    clearTimeout(limit)
+    heard()
     clearTimeout(grace)
     request?.giveUp()
     wire.cancelling = false
@@ -159,7 +160,7 @@ export const drain = (wire: Wire, onDone: (ok: boolean) => void): void => {
     wire.hold(false)
     onDone(ok)
   }
-  const limit = setTimeout(() => finish(false), drainTimeout + cancelGrace)
+  const heard = afterSilence(drainTimeout + cancelGrace, () => finish(false))
 
   const settle = (): void => {
     if (finished) return

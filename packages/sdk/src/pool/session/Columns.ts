@@ -54,6 +54,8 @@ export class ColumnError extends Error {
   readonly typeOid: number
   /** The row, from 0, once it is known. */
   row: number | undefined
+  /** The column came in a format that was meant for the type it had before. */
+  stale = false
   constructor(column: string, typeOid: number, problem: string, options?: ErrorOptions) {
     super(`Column "${column}" (type ${typeName(typeOid)}): ${problem}`, options)
     this.column = column
@@ -171,7 +173,10 @@ export const describe = (
       } catch (cause) {
         const field = fields[column]!
         const problem = cause instanceof Error ? cause.message : String(cause)
-        failure ??= new ColumnError(field.name, field.dataTypeId, problem, { cause })
+        if (failure === undefined) {
+          failure = new ColumnError(field.name, field.dataTypeId, problem, { cause })
+          failure.stale = cause instanceof ChangedType
+        }
         return undefined
       }
     },
@@ -179,8 +184,12 @@ export const describe = (
   }
 }
 
+class ChangedType extends Error {}
+
 const changed: Reader = () => {
-  throw new Error("the column's type has changed since the statement was described; run the statement again")
+  throw new ChangedType(
+    "the column has another type than when the statement was described, so this answer cannot be read"
+  )
 }
 
 /** Whether rows that arrive with these formats are those that `describe` would have asked for. */

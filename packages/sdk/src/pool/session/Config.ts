@@ -4,6 +4,7 @@ import type * as PgTypes from "@effect/sql-pg/PgTypes"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Redacted from "effect/Redacted"
+import type { SqlError } from "effect/sql/SqlError"
 import type { ConnectionOptions } from "node:tls"
 
 /** As libpq means them: `require` encrypts without verifying unless a `ca` is given, `prefer` falls back to plain. */
@@ -63,8 +64,17 @@ export interface SessionConfig {
   readonly pipelineDepth?: number | undefined
   /** A session with statements on the wire that hears nothing for this long is destroyed. Default: never. */
   readonly silence?: Duration.Input | undefined
-  /** For BEGIN, COMMIT, ROLLBACK and savepoints. Default 5 seconds. */
+  /** For a ROLLBACK and a reset, of which nobody waits for the answer. Default 5 seconds. */
   readonly controlTimeout?: Duration.Input | undefined
+  /** For COMMIT and savepoints, where no deadline of the caller comes first. Default: `statementTimeout` and 5 seconds more, so that the server has the word; else 65 seconds. */
+  readonly commitTimeout?: Duration.Input | undefined
+  /**
+   * What is undone before somebody else gets the session. `changed`: what is known to have changed. `always`: everything, after
+   * each use. `never`: nothing but an open transaction. Default `changed`.
+   */
+  readonly reset?: "changed" | "always" | "never" | undefined
+  /** What an error of the server means for the session. Default: it is kept. */
+  readonly judge?: ((error: SqlError) => "keep" | "reset" | "drop") | undefined
   /** For the answer to a sign-of-life question. Default 500 milliseconds. */
   readonly validationTimeout?: Duration.Input | undefined
   /** From the cancel request to the session at rest. Default 1 second. */
@@ -99,6 +109,9 @@ export interface ResolvedConfig {
   readonly keepAlive: number
   readonly silence: number | undefined
   readonly controlTimeout: number
+  readonly commitTimeout: number
+  readonly reset: "changed" | "always" | "never"
+  readonly judge: SessionConfig["judge"]
   readonly validationTimeout: number
   readonly drainTimeout: number
   readonly cancelGrace: number
@@ -174,6 +187,9 @@ export const resolve = (config: SessionConfig): ResolvedConfig => {
     keepAlive: millis(config.keepAlive, 30_000),
     silence: optionalMillis(config.silence),
     controlTimeout: millis(config.controlTimeout, 5000),
+    commitTimeout: millis(config.commitTimeout, Math.min(longest, millis(config.statementTimeout, 60_000) + 5000)),
+    reset: config.reset ?? "changed",
+    judge: config.judge,
     validationTimeout: millis(config.validationTimeout, 500),
     drainTimeout: millis(config.drainTimeout, 1000),
     cancelGrace: millis(config.cancelGrace, 10),

@@ -6,6 +6,7 @@ import type { SqlError } from "effect/sql/SqlError"
 import { apart } from "../../internal/apart.ts"
 import type { ResolvedConfig } from "./Config.ts"
 import { authenticationError, connectionError, factsOf } from "./Facts.ts"
+import { afterSilence } from "./Silence.ts"
 import * as Startup from "./Startup.ts"
 import { attemptsOf, open, type Security } from "./Transport.ts"
 import { Wire } from "./Wire.ts"
@@ -29,8 +30,8 @@ const provided = <A>(
       Effect.fail(authenticationError(undefined, `${what} could not be obtained`))
     ),
     Effect.callback<never, SqlError>((resume) => {
-      const limit = setTimeout(() => resume(Effect.fail(connectTimedOut(config))), deadline - performance.now())
-      return Effect.sync(() => clearTimeout(limit))
+      const left = Math.max(1, deadline - performance.now())
+      return Effect.sync(afterSilence(left, () => resume(Effect.fail(connectTimedOut(config)))))
     })
   )
 
@@ -83,16 +84,13 @@ const attempt = <S>(
   Effect.callback<S, AttemptFailure>((resume) => {
     let giveUp: () => void = () => {}
     const finish = (exit: Effect.Effect<S, AttemptFailure>): void => {
-      clearTimeout(limit)
+      heard()
       resume(exit)
     }
-    const limit = setTimeout(
-      () => {
-        giveUp()
-        finish(Effect.fail({ error: connectTimedOut(config), tryOther: false }))
-      },
-      Math.max(1, deadline - performance.now())
-    )
+    const heard = afterSilence(Math.max(1, deadline - performance.now()), () => {
+      giveUp()
+      finish(Effect.fail({ error: connectTimedOut(config), tryOther: false }))
+    })
     giveUp = open(config, security, undefined, (channel) => {
       if (Result.isFailure(channel)) {
         const { error, negotiation } = channel.failure
@@ -107,7 +105,7 @@ const attempt = <S>(
       })
     })
     return Effect.sync(() => {
-      clearTimeout(limit)
+      heard()
       giveUp()
     })
   })

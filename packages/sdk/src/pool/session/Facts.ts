@@ -98,17 +98,18 @@ const makeCause = (cause: unknown, message: string, facts: SessionFacts, fields:
 
 const tlsCode = /^(?:ERR_TLS|ERR_SSL|CERT_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_|HOSTNAME_MISMATCH)/
 
-/** The server was there and is going, or is not taking sessions: a lost connection, whatever class the code has. */
-const isConnectionState = (code: string): boolean =>
-  code.startsWith("08") || code.startsWith("57P") || code === "25P03" || code === "53300"
+/** The server was there and is going, or is not taking sessions: a lost connection, unless the session outlived the error. */
+const isConnectionState = (code: string, facts: SessionFacts): boolean =>
+  facts.alive !== true && (code.startsWith("08") || code.startsWith("57P") || code === "25P03" || code === "53300")
 
 const reasonOf = (
   code: string | undefined,
+  facts: SessionFacts,
   constraint: string | undefined,
   props: { readonly cause: unknown; readonly message: string; readonly operation: string }
 ): SqlErrorReason => {
   if (code === undefined) return new UnknownError(props)
-  if (isConnectionState(code)) return new ConnectionError(props)
+  if (isConnectionState(code, facts)) return new ConnectionError(props)
   if (code.startsWith("28")) return new AuthenticationError(props)
   if (code === "42501") return new AuthorizationError(props)
   if (code.startsWith("42")) return new SqlSyntaxError(props)
@@ -130,7 +131,7 @@ const reasonOf = (
 
 /** An outcome that is not known must not look repeatable to `Effect.retry({ while: (e) => e.isRetryable })`. */
 const withOutcome = (reason: SqlErrorReason, facts: SessionFacts): SqlErrorReason => {
-  if (facts.fatal && facts.sent && facts.commit && !facts.readOnly) {
+  if ((facts.fatal && facts.sent && facts.commit && !facts.readOnly) || facts.atomic === false) {
     Object.defineProperty(reason, "isRetryable", { value: false, enumerable: false })
   }
   return reason
@@ -155,7 +156,7 @@ export const serverError = (
   const message = fields.message ?? "The server reported an error"
   const cause = makeCause(undefined, message, all, fields)
   return new SqlError({
-    reason: withOutcome(reasonOf(fields.code, fields.constraint, { cause, message, operation }), all)
+    reason: withOutcome(reasonOf(fields.code, all, fields.constraint, { cause, message, operation }), all)
   })
 }
 
@@ -206,6 +207,6 @@ export const withFacts = (error: SqlError, facts: Partial<SessionFacts>): SqlErr
   const cause = makeCause(told.cause, message, all, fields)
   const props = { cause, message, operation: reason.operation ?? "query" }
   const next =
-    reason._tag === "ConnectionError" ? new ConnectionError(props) : reasonOf(all.sqlState, told.constraint, props)
+    reason._tag === "ConnectionError" ? new ConnectionError(props) : reasonOf(all.sqlState, all, told.constraint, props)
   return new SqlError({ reason: withOutcome(next, all) })
 }

@@ -38,6 +38,9 @@ export class ParameterError extends Error {
   }
 }
 
+/** Why a statement cannot be sent, in words without values or SQL text. */
+export class RefusedError extends Error {}
+
 /** A parameter's number, from 1; spelled out only where something is wrong with it. Elements have a text. */
 type Place = number | string
 
@@ -268,6 +271,9 @@ export const bind = (value: unknown, position: number): Bound => {
   return { type: oid, parameter }
 }
 
+/** What the protocol's 16 bits can count. */
+export const mostParameters = 65_535
+
 const encodeBuiltin = PgProtocol.makeBindEncoder(PgTypes.writeParameter, PgTypes.isTextFormat)
 
 export type BindEncoder = (statement: string, parameters: ReadonlyArray<PgTypes.Parameter>) => Uint8Array
@@ -282,13 +288,67 @@ export const makeBindEncoder = (registry: PgTypes.Registry | undefined): BindEnc
             PgTypes.writeParameter(sink, parameter, registry),
           PgTypes.isTextFormat
         )
+  const some = (statement: string, parameters: ReadonlyArray<PgTypes.Parameter>): Uint8Array =>
+    Result.getOrThrow(encode({ portal: "", statement, parameters }))
   return (statement, parameters) => {
     try {
-      return Result.getOrThrow(encode({ portal: "", statement, parameters }))
+      return parameters.length <= driverCounts ? some(statement, parameters) : encodeMany(some, statement, parameters)
     } catch (cause) {
       throw locate(cause, parameters, registry)
     }
   }
+}
+
+/** The driver counts with the 15 bits of a positive number. */
+export const driverCounts = 32_767
+
+/**
+ * One Bind frame out of several of the driver's: name of the portal and the statement, formats, values, and the trailer that
+ * asks for binary results.
+ */
+const encodeMany = (
+  encode: (statement: string, parameters: ReadonlyArray<PgTypes.Parameter>) => Uint8Array,
+  statement: string,
+  parameters: ReadonlyArray<PgTypes.Parameter>
+): Uint8Array => {
+  const head = 5 + 1 + Buffer.byteLength(statement) + 1
+  const count = parameters.length
+  const formats = new Uint8Array(4 + 2 * count)
+  const formatsView = new DataView(formats.buffer)
+  formatsView.setUint16(0, count)
+  formatsView.setUint16(2 + 2 * count, count)
+  const pieces: Array<Uint8Array> = [formats]
+  let names: Uint8Array | undefined
+  let trailer: Uint8Array | undefined
+  for (let from = 0; from < count; from += driverCounts) {
+    const part = parameters.slice(from, from + driverCounts)
+    const frame = encode(statement, part)
+    const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength)
+    const codes = view.getUint16(head)
+    part.forEach((_, index) => {
+      formatsView.setUint16(2 + 2 * (from + index), view.getUint16(head + 2 + 2 * (codes === 1 ? 0 : index)))
+    })
+    // The encoder's pool is used again for the next part.
+    pieces.push(Uint8Array.from(frame.subarray(head + 2 + 2 * codes + 2, frame.length - 4)))
+    names ??= Uint8Array.from(frame.subarray(0, head))
+    trailer ??= Uint8Array.from(frame.subarray(frame.length - 4))
+  }
+  const whole = Buffer.concat([names!, ...pieces, trailer!])
+  whole.writeInt32BE(whole.length - 1, 1)
+  return whole
+}
+
+/** A Parse frame with more parameter types than the driver counts. */
+export const encodeParse = (name: string, query: string, types: ReadonlyArray<number>): Uint8Array => {
+  const few = types.length <= driverCounts
+  const frame = Result.getOrThrow(PgProtocol.encodeParse({ name, query, parameterTypes: few ? types : [] }))
+  if (few) return frame
+  const whole = Buffer.alloc(frame.length + 4 * types.length)
+  whole.set(frame)
+  whole.writeUInt16BE(types.length, frame.length - 2)
+  types.forEach((type, index) => whole.writeUInt32BE(type, frame.length + 4 * index))
+  whole.writeInt32BE(whole.length - 1, 1)
+  return whole
 }
 
 /** The encoder does not say which parameter it failed on: ask again, one by one, now that it does not matter how long it takes. */

@@ -14,6 +14,10 @@ export const changed = {
   cancelled: 64
 } as const
 
+/** What a session may hold that nobody told us of. Its prepared statements are its own. */
+export const everything =
+  changed.settings | changed.listen | changed.temporary | changed.locks | changed.cursors | changed.prepared
+
 /** Tags begin with the command's words, so a prefix decides. */
 export const stateChangeOf = (tag: string): number => {
   switch (tag.charCodeAt(0)) {
@@ -32,6 +36,26 @@ export const stateChangeOf = (tag: string): number => {
       return tag === "SET" ? changed.settings : 0
     default:
       return 0
+  }
+}
+
+/** Whether a tag tells of a statement that may change what the names in other statements mean. */
+export const changesNames = (tag: string): boolean => {
+  switch (tag.charCodeAt(0)) {
+    case 65: // A
+      return tag.startsWith("ALTER")
+    case 67: // C
+      return tag.startsWith("CREATE") || tag === "CALL"
+    case 68: // D
+      return tag.startsWith("DROP") || tag === "DO" || tag.startsWith("DISCARD")
+    case 73: // I
+      return tag === "IMPORT FOREIGN SCHEMA"
+    case 82: // R
+      return tag === "RESET" || tag === "ROLLBACK"
+    case 83: // S
+      return tag === "SET"
+    default:
+      return false
   }
 }
 

@@ -9,6 +9,18 @@
  *
  * The third happens once for each statement text: before its columns are known nobody can ask for the format in which
  * each of them can be read truthfully.
+ *
+ * A statement is repeated here at most once, and only while it has certainly not begun: the server refused its Parse or its
+ * Bind. Whatever fails after BindComplete may have been applied, by a COMMIT inside of a procedure for one, and is told as it is.
+ *
+ * | refused before BindComplete with | because | repeated |
+ * |---|---|---|
+ * | 26000 | the server has lost the name (`DEALLOCATE`, a pooler) | without a name |
+ * | 0A000 of `RevalidateCachedQuery` | the columns have changed since the statement was prepared | without a name |
+ * | 08P01, formats taken from another session | the number of columns has changed since that session asked | asks for the columns first |
+ *
+ * Inside of a transaction such an error has spoiled the transaction. It is repeated only where nothing but BEGIN came
+ * before it: then BEGIN is repeated with it. A repeat counts as an attempt (`StatementResult.repeated`).
  */
 import * as PgProtocol from "@effect/sql-pg/PgProtocol"
 import * as Result from "effect/Result"
@@ -23,10 +35,10 @@ import {
   withFormats
 } from "./Columns.ts"
 import { serverError, statementError, withFacts } from "./Facts.ts"
-import { bind } from "./Parameters.ts"
+import { bind, driverCounts, encodeParse, mostParameters, RefusedError } from "./Parameters.ts"
 import { stateChangeIn } from "./SessionState.ts"
-import { DescriptionCache, frames, join, type Prepared } from "./Statements.ts"
-import type { Message, Operation, Wire } from "./Wire.ts"
+import { DescriptionCache, frames, join, longText, type Prepared } from "./Statements.ts"
+import { copyRefused, type Message, type Operation, type Wire } from "./Wire.ts"
 import type * as PgTypes from "@effect/sql-pg/PgTypes"
 
 /** What a statement gave. The same shape as the driver's, so that `executeRaw` keeps its meaning. */
@@ -39,6 +51,8 @@ export interface StatementResult {
   readonly rows: ReadonlyArray<any>
   /** More rows came than `maxRows` let through. */
   readonly truncated: boolean
+  /** The server refused it once before it had begun, and it was sent a second time. */
+  readonly repeated: boolean
 }
 
 export interface StatementOptions {
@@ -59,6 +73,8 @@ export interface StatementOptions {
   readonly noRows?: boolean | undefined
   /** A setting that the session changes and remembers by itself. */
   readonly ours?: boolean | undefined
+  /** Called when it is sent for the second time, for whoever is not given a result. */
+  readonly onRepeat?: (() => void) | undefined
   /** What the error calls the operation. Default `query`. */
   readonly operation?: string | undefined
 }
@@ -115,6 +131,7 @@ export class StatementOperation implements Operation {
   readonly #noRows: boolean
   readonly #maxRows: number
   readonly #operation: string
+  readonly #onRepeat: (() => void) | undefined
   readonly #onDone: (result: Result.Result<StatementResult, SqlError>) => void
 
   #types: ReadonlyArray<number> | undefined
@@ -130,12 +147,21 @@ export class StatementOperation implements Operation {
   #ended = false
   #description: Description | null | undefined
   #failure: SqlError | undefined
+  /** What the caller did wrong, found out before anything was executed. */
+  #mistake: SqlError | undefined
   #unreadable: ColumnError | undefined
   #tag = ""
   #rows: Array<unknown> = []
   #count = 0
   #truncated = false
+  /** The server has bound this cycle's statement: from here on it may have begun. */
+  #bound = false
+  /** Refused before it had begun, for a reason that a repeat mends. */
   #stale = false
+  /** It is sent for the second time. */
+  #repeated = false
+  /** The BEGIN that this cycle took along. */
+  #begin: Uint8Array | undefined
   /** The formats were asked for by what another session was told of the columns. */
   #guessed = false
 
@@ -150,10 +176,11 @@ export class StatementOperation implements Operation {
     this.sql = sql
     this.params = params
     this.#values = options?.values === true
-    this.#named = options?.prepare !== false && wire.config.preparedStatements > 0
+    this.#named = options?.prepare !== false && wire.config.preparedStatements > 0 && sql.length <= longText
     this.#noRows = options?.noRows === true
     this.#maxRows = options?.maxRows ?? Infinity
     this.#operation = options?.operation ?? "query"
+    this.#onRepeat = options?.onRepeat
     this.ours = options?.ours === true
     this.opens = !this.ours
     this.#onDone = onDone
@@ -170,6 +197,11 @@ export class StatementOperation implements Operation {
 
   #bindParameters(): ReadonlyArray<number> {
     const length = this.params.length
+    if (length > mostParameters) {
+      throw new RefusedError(
+        `The statement has ${length} parameters; PostgreSQL takes at most ${mostParameters}. Pass an array, or send it in parts`
+      )
+    }
     const types: Array<number> = []
     const parameters: Array<PgTypes.Parameter> = []
     for (let index = 0; index < length; index++) {
@@ -183,8 +215,9 @@ export class StatementOperation implements Operation {
   }
 
   #parse(name: string, types: ReadonlyArray<number>): Uint8Array {
-    if (this.sql.includes("\0")) throw new Error("its text holds a NUL character")
-    return Result.getOrThrow(PgProtocol.encodeParse({ name, query: this.sql, parameterTypes: types }))
+    if (this.sql.includes("\0")) throw new RefusedError("The statement's text holds a NUL character")
+    if (copies.test(this.sql)) throw new RefusedError(copyRefused)
+    return encodeParse(name, this.sql, types)
   }
 
   #bind(name: string, description: Description | null): Uint8Array {
@@ -193,10 +226,17 @@ export class StatementOperation implements Operation {
 
   frame(prefix: Uint8Array | undefined): Uint8Array {
     this.#ended = false
+    this.#bound = false
+    this.#begin = prefix
     const types = this.#types ?? this.#bindParameters()
     if (!this.#named) return this.#unnamedFrame(types, prefix)
     let prepared = this.#prepared
     if (prepared === undefined || prepared.state === "lost") {
+      prepared = this.wire.statements.get(this.sql, types)
+      this.#prepared = prepared
+    }
+    if (prepared.state === "ready" && this.#mayBeStale(prepared)) {
+      this.wire.statements.forget(prepared)
       prepared = this.wire.statements.get(this.sql, types)
       this.#prepared = prepared
     }
@@ -206,7 +246,7 @@ export class StatementOperation implements Operation {
       this.#expect(prepared.description!)
       return this.#with(prefix, [bound, frames.executeSync])
     }
-    const known = this.#noRows ? null : this.wire.shared.descriptions.get(DescriptionCache.key(this.sql, types))
+    const known = this.#known(types)
     if (prepared.state === "parsing") {
       if (known === undefined) {
         this.#named = false
@@ -221,7 +261,7 @@ export class StatementOperation implements Operation {
     const parse = this.#parse(prepared.name, types)
     let rest: ReadonlyArray<Uint8Array>
     if (known === undefined) {
-      rest = [parse, PgProtocol.encodeDescribe({ target: "statement", name: prepared.name }), frames.sync]
+      rest = [parse, ...this.#askColumns(prepared.name)]
       this.#describing = true
     } else {
       this.#guessed = true
@@ -229,23 +269,52 @@ export class StatementOperation implements Operation {
       this.#expect(undefined)
     }
     prepared.state = "parsing"
+    prepared.plans = this.wire.plans
+    prepared.transaction = this.wire.transactions
     this.#parsing = true
     return this.#with(prefix, rest)
   }
 
   #unnamedFrame(types: ReadonlyArray<number>, prefix: Uint8Array | undefined): Uint8Array {
     this.#prepared = undefined
-    const known = this.#noRows ? null : this.wire.shared.descriptions.get(DescriptionCache.key(this.sql, types))
+    const known = this.#known(types)
     const parse = this.#parse("", types)
     this.wire.dirty |= stateChangeIn(this.sql)
     if (known === undefined) {
       this.#describing = true
-      return this.#with(prefix, [parse, describeUnnamed, frames.sync])
+      return this.#with(prefix, [parse, ...this.#askColumns("")])
     }
     this.#guessed = true
     const bound = this.#bind("", known)
     this.#expect(undefined)
     return this.#with(prefix, [parse, bound, frames.describeExecuteSync])
+  }
+
+  /** The driver cannot read a description of so many parameters: then the portal is asked, which has none. */
+  #askColumns(name: string): ReadonlyArray<Uint8Array> {
+    if (this.params.length > driverCounts) return [this.#bind(name, null), frames.describeSync]
+    return [name === "" ? describeUnnamed : PgProtocol.encodeDescribe({ target: "statement", name }), frames.sync]
+  }
+
+  /**
+   * In a transaction a stale plan spoils all that was done, so one that may be stale is made anew. Not where it is the first
+   * statement after BEGIN: that can be repeated. What gives no rows cannot go stale.
+   */
+  #mayBeStale(prepared: Prepared): boolean {
+    const wire = this.wire
+    if (wire.status !== "transaction" || prepared.description === null) return false
+    return prepared.plans !== wire.plans || (prepared.followsTables && prepared.transaction !== wire.transactions)
+  }
+
+  /** What another session was told of the columns, where taking its word can do no harm. */
+  #known(types: ReadonlyArray<number>): Description | null | undefined {
+    if (this.#noRows) return null
+    const known = this.wire.shared.descriptions.get(DescriptionCache.key(this.sql, types))
+    if (known === undefined || known === null) return known
+    // Rows that cannot be read come too late where they tell of what was written.
+    if (!this.wire.guardsWrites && writes.test(this.sql)) return undefined
+    // With one format for all columns their number does not matter. Else Bind may be refused, which spoils a transaction.
+    return this.wire.status === "transaction" && known.formats.length > 1 ? undefined : known
   }
 
   #with(prefix: Uint8Array | undefined, rest: ReadonlyArray<Uint8Array>): Uint8Array {
@@ -298,10 +367,14 @@ export class StatementOperation implements Operation {
         this.#ended = true
         return
       case "BindComplete":
+        // That of BEGIN comes first.
+        if (!this.#prefixed && !this.#describing) this.#bound = true
+        return
       case "CloseComplete":
-      case "ParameterDescription":
       case "ParseComplete":
         return
+      case "ParameterDescription":
+        return this.#compareParameters(message.parameterTypes.length)
       case "RowDescription":
         return this.#isAsking() ? this.#described(message.fields) : this.wire.desync("Unexpected RowDescription")
       case "NoData":
@@ -310,15 +383,22 @@ export class StatementOperation implements Operation {
         this.#ended = true
         const code = message.fields.code
         this.#stale =
-          (!this.#parsing && this.#prepared !== undefined && (code === "26000" || isStalePlan(message.fields))) ||
-          // The statement has another number of columns by now. Bind was refused, so nothing has run.
-          (this.#guessed && code === "08P01")
-        // The server skips what is left of this cycle.
-        this.#ended = true
+          !this.#bound &&
+          !this.#prefixed &&
+          ((!this.#parsing && this.#prepared !== undefined && (code === "26000" || isStalePlan(message.fields))) ||
+            // The statement has another number of columns by now.
+            (this.#guessed && code === "08P01"))
+        // A refusal before this one's own Bind, or of what cannot commit by itself, has left nothing behind.
+        const inTransaction = this.wire.status !== "idle" || this.#begin !== undefined
+        const atomic = !this.#bound || inTransaction || !commitsInside.test(this.sql)
         this.#failure = serverError(message.fields, this.#operation, {
           sent: true,
           ...(this.#prepared !== undefined && { prepared: !this.#parsing }),
-          inTransaction: this.wire.status !== "idle",
+          inTransaction,
+          // Told at ReadyForQuery: the session goes on.
+          alive: true,
+          ...(this.wire.refusesByDesign && { guarded: true }),
+          ...(!atomic && !this.wire.guardsWrites && { atomic: false }),
           ...(code === "57014" && this.wire.cancelling && { cancelledBy: "us" })
         })
         return
@@ -326,6 +406,14 @@ export class StatementOperation implements Operation {
       default:
         return this.wire.desync(`Unexpected ${message._tag}`)
     }
+  }
+
+  /** Asked before anything is executed: what is missing is the caller's mistake, and no word of the server. */
+  #compareParameters(wanted: number): void {
+    if (!this.#describing || wanted <= this.params.length || this.#failure !== undefined) return
+    const given = this.params.length
+    const problem = `The statement has ${wanted === 1 ? "1 parameter" : `${wanted} parameters`}, and ${given === 1 ? "1 value was" : `${given} values were`} given`
+    this.#mistake = statementError(undefined, problem, this.#operation, { refused: true, problem })
   }
 
   /** Columns were asked for, and are not known yet. */
@@ -375,6 +463,11 @@ export class StatementOperation implements Operation {
     if (failure !== undefined) return this.#failed(failure)
     if (this.#describing) {
       this.#describing = false
+      if (this.#mistake !== undefined) {
+        // Known, it would be bound the next time, and the mistake would be the server's word.
+        this.#forget()
+        return this.finish(Result.fail(this.#mistake))
+      }
       if (!this.abandoned) this.wire.submit(this, true)
       return
     }
@@ -382,9 +475,18 @@ export class StatementOperation implements Operation {
     const unreadable = this.#unreadable
     if (unreadable !== undefined) {
       // The server has done it all the same, for good if nothing can take it back.
-      const answered = this.wire.status === "idle"
+      const answered = this.wire.status === "idle" && !this.wire.guardsWrites
+      // Rows in a format that was meant for another type: asked again, they come in the right one.
+      const stale = unreadable.stale ? { sqlState: "0A000", severity: "ERROR", prepared: true } : undefined
       return this.finish(
-        Result.fail(statementError(unreadable, unreadable.message, this.#operation, { sent: true, answered }))
+        Result.fail(
+          statementError(unreadable, unreadable.message, this.#operation, {
+            sent: true,
+            commit: false,
+            answered,
+            ...stale
+          })
+        )
       )
     }
     const { command, oid, rowCount } = commandOf(this.#tag)
@@ -395,7 +497,8 @@ export class StatementOperation implements Operation {
         oid,
         fields: this.#description?.fields ?? noFields,
         rows: this.#rows,
-        truncated: this.#truncated
+        truncated: this.#truncated,
+        repeated: this.#repeated
       })
     )
   }
@@ -414,22 +517,38 @@ export class StatementOperation implements Operation {
 
   #failed(failure: SqlError): void {
     if (this.#stale) {
-      // The server has lost the name, or the statement has other columns now: prepare it again. Inside of a transaction
-      // the error has already spoiled everything, and has to be seen.
-      if (this.#prepared !== undefined) this.wire.statements.forget(this.#prepared)
-      this.wire.shared.descriptions.delete(DescriptionCache.key(this.sql, this.#types!))
-      if (this.wire.status === "idle" && !this.abandoned) {
-        // Without a name this time: it cannot be lost again.
-        this.#named = false
-        this.#stale = false
-        this.#guessed = false
-        this.#failure = undefined
-        this.#unreadable = undefined
-        this.#prepared = undefined
-        return this.wire.submit(this, true)
-      }
+      this.#forget()
+      if (!this.#repeated && !this.abandoned && this.#isFree()) return this.#repeat()
     }
+    this.wire.judge(failure)
     this.finish(Result.fail(failure))
+  }
+
+  #forget(): void {
+    if (this.#prepared !== undefined) this.wire.statements.forget(this.#prepared)
+    this.wire.shared.descriptions.delete(DescriptionCache.key(this.sql, this.#types!))
+  }
+
+  /** Nothing is spoiled: no transaction, or one of which the server has seen nothing but the BEGIN that came with this. */
+  #isFree(): boolean {
+    return this.wire.status === "idle" || this.#begin !== undefined
+  }
+
+  #repeat(): void {
+    const begin = this.wire.status === "idle" ? undefined : this.#begin
+    // Without a name this time: it cannot be lost again.
+    this.#named = false
+    this.#repeated = true
+    this.#onRepeat?.()
+    this.#stale = false
+    this.#guessed = false
+    this.#failure = undefined
+    this.#unreadable = undefined
+    this.#prepared = undefined
+    if (begin === undefined) return this.wire.submit(this, true)
+    this.wire.begin = begin
+    this.wire.submit(this, true)
+    this.wire.submit(new StatementOperation(this.wire, "ROLLBACK", noValues, rollback, ignore), true)
   }
 
   reject(error: SqlError): void {
@@ -440,6 +559,16 @@ export class StatementOperation implements Operation {
     if (!this.abandoned) this.#onDone(result)
   }
 }
+
+const writes = /\b(?:insert|update|delete|merge|call)\b/i
+const copies = /^\s*(?:(?:--[^\n]*\n|\/\*[^]*?\*\/|;)\s*)*copy\b[^]*\b(?:to\s+stdout|from\s+stdin)\b/i
+const noValues: ReadonlyArray<unknown> = []
+const rollback: StatementOptions = { noRows: true, ours: true, operation: "rollback" }
+const ignore = (): void => {}
+
+/** Statements that may commit before they end: an ERROR of theirs does not prove that nothing was applied. */
+const commitsInside =
+  /^\s*(?:(?:--[^\n]*\n|\/\*[^]*?\*\/|;)\s*)*(?:(?:call|do|vacuum|cluster|analyze|reindex)\b|(?:create|drop|alter)\b[^]*?\bconcurrently\b)/i
 
 /** The code also says that a feature is missing, which procedures may find out after a COMMIT: only the former is repeated. */
 const isStalePlan = (fields: PgProtocol.ErrorFields): boolean =>

@@ -1,5 +1,6 @@
 /** The statements that a session has prepared, and what every session of one configuration knows about a statement. */
 import * as PgProtocol from "@effect/sql-pg/PgProtocol"
+import { createHash } from "node:crypto"
 import type { Description } from "./Columns.ts"
 import { stateChangeIn } from "./SessionState.ts"
 
@@ -26,6 +27,7 @@ export const frames = {
   sync: Uint8Array.from(sync),
   execute: Uint8Array.from(execute),
   executeSync: Uint8Array.from([...execute, ...sync]),
+  describeSync: Uint8Array.from([...describePortal, ...sync]),
   describeExecuteSync: Uint8Array.from([...describePortal, ...execute, ...sync]),
   terminate: Uint8Array.from(PgProtocol.encodeTerminate())
 }
@@ -42,7 +44,21 @@ export interface Prepared {
   lastUsed: number
   /** What running it may change on the session; see `SessionState`. */
   readonly changes: number
+  /** The wire's count of `plans` when it was prepared. */
+  plans: number
+  /** The wire's count of `transactions` when it was prepared. */
+  transaction: number
+  /** Its columns follow those of its tables: another's ALTER TABLE changes them. */
+  readonly followsTables: boolean
 }
+
+/** `select *`, `t.*`, `returning *`; not `count(*)`. */
+const star = /(?:\bselect|\breturning|\bdistinct|\ball|,|\.)\s*\*/i
+
+/** A text beyond this many characters is never kept: it is prepared without a name each time, and known by its hash. */
+export const longText = 65_536
+/** The characters of all texts that a session keeps prepared. */
+const mostText = 1_048_576
 
 const sameTypes = (left: ReadonlyArray<number>, right: ReadonlyArray<number>): boolean => {
   if (left.length !== right.length) return false
@@ -58,6 +74,7 @@ export class StatementCache {
   readonly #max: number
   readonly #bySql = new Map<string, Array<Prepared>>()
   #size = 0
+  #text = 0
   #clock = 0
   #counter = 0
   #closes: Array<Uint8Array> = []
@@ -88,12 +105,16 @@ export class StatementCache {
       state: "new",
       description: undefined,
       lastUsed: ++this.#clock,
-      changes: stateChangeIn(sql)
+      changes: stateChangeIn(sql),
+      plans: 0,
+      transaction: 0,
+      followsTables: star.test(sql)
     }
     if (known === undefined) this.#bySql.set(sql, [made])
     else known.push(made)
     this.#size++
-    while (this.#size > this.#max && this.#forgetOldest(made)) {
+    this.#text += sql.length
+    while ((this.#size > this.#max || this.#text > mostText) && this.#forgetOldest(made)) {
       // Several at once, when some could not be forgotten before because their Parse was under way.
     }
     return made
@@ -122,6 +143,7 @@ export class StatementCache {
     const index = statements === undefined ? -1 : statements.indexOf(prepared)
     if (index < 0) return
     this.#size--
+    this.#text -= prepared.sql.length
     if (statements!.length === 1) this.#bySql.delete(prepared.sql)
     else statements!.splice(index, 1)
   }
@@ -131,6 +153,7 @@ export class StatementCache {
     for (const statements of this.#bySql.values()) for (const one of statements) one.state = "lost"
     this.#bySql.clear()
     this.#size = 0
+    this.#text = 0
   }
 
   /** The frames that close what was forgotten; they ride ahead of the next statement. */
@@ -157,7 +180,10 @@ export class DescriptionCache {
   }
 
   static key(sql: string, types: ReadonlyArray<number>): string {
-    return types.length === 0 ? sql : `${sql}\u0000${types.join(",")}`
+    const text = sql.length <= 1024 ? sql : createHash("sha256").update(sql).digest("base64")
+    if (types.length === 0) return text
+    const all = types.join(",")
+    return `${text}\u0000${all.length <= 1024 ? all : createHash("sha256").update(all).digest("base64")}`
   }
 
   get(key: string): Description | null | undefined {

@@ -14,9 +14,10 @@ import type { SqlError } from "effect/sql/SqlError"
 import type { ResolvedConfig } from "./Config.ts"
 import { connectionError, isFatalSeverity, serverError, type SessionFacts, statementError, withFacts } from "./Facts.ts"
 import { type Catalogue, makeCatalogue } from "./Columns.ts"
-import { type BindEncoder, makeBindEncoder, ParameterError } from "./Parameters.ts"
-import { stateChangeOf } from "./SessionState.ts"
+import { type BindEncoder, makeBindEncoder, ParameterError, RefusedError } from "./Parameters.ts"
+import { changed, changesNames, stateChangeOf } from "./SessionState.ts"
 import { OperationQueue } from "./OperationQueue.ts"
+import { afterSilence } from "./Silence.ts"
 import type { Started } from "./Startup.ts"
 import { DescriptionCache, frames, join, StatementCache } from "./Statements.ts"
 
@@ -52,7 +53,25 @@ export interface Operation {
   reject(error: SqlError): void
 }
 
+/** COPY speaks a protocol of its own. */
+export const copyRefused =
+  "COPY to or from the client is not carried by a session of the pool; use psql or a driver's COPY, or SELECT and INSERT"
+
 export type TransactionStatus = "failed" | "idle" | "transaction"
+
+const isUtf8 = (encoding: string): boolean => /^(?:utf-?8|unicode)$/i.test(encoding)
+
+/** Settings that a server reports and that a caller may have changed. PostgreSQL 18 reports the search path, too. */
+const ownedByCaller: ReadonlySet<string> = new Set([
+  "application_name",
+  "DateStyle",
+  "IntervalStyle",
+  "TimeZone",
+  "is_superuser",
+  "search_path",
+  "session_authorization",
+  "standard_conforming_strings"
+])
 
 interface Shared {
   readonly descriptions: DescriptionCache
@@ -82,6 +101,12 @@ export class Wire {
   dead: SqlError | undefined
   /** What was changed that outlives a transaction; see `SessionState`. */
   dirty = 0
+  /** Nobody may use the session again: the pool closes it instead of lending it. */
+  unfit = false
+  /** A statement of a caller was sent since the last reset. */
+  used = false
+  /** The transaction was begun as one that reads only. */
+  readsOnly = false
   /** Nothing is written while a cancellation of ours is under way. */
   held = false
   /** A cancellation of ours is under way. */
@@ -90,6 +115,12 @@ export class Wire {
   onAlone: (() => void) | undefined
   /** A stream whose rows are read only as they are taken, until somebody waits behind it: its consumer may be the one. */
   streaming: { readonly operation: Operation; readonly hurry: () => void } | undefined
+  /** Counts what may have given names another meaning: a plan of an earlier count may be stale. */
+  plans = 0
+  /** Transactions that were begun. */
+  transactions = 0
+  /** In this transaction, so that its end counts too. */
+  #renamedInside = false
   /** BEGIN, due with the next statement. */
   begin: Uint8Array | undefined
   /** The statement limit that the server has now, as far as is known; `null` is the session's own default. */
@@ -109,7 +140,7 @@ export class Wire {
   #asking: Operation | undefined
   #lastNotice: PgProtocol.ErrorFields | undefined
   #heardAt = 0
-  #watchdog: NodeJS.Timeout | undefined
+  #watchdog: (() => void) | undefined
 
   /** Milliseconds without a word from the server, with statements on the wire, after which the session is destroyed. */
   silence: number | undefined
@@ -121,6 +152,7 @@ export class Wire {
     this.shared = sharedOf(config)
     this.statements = new StatementCache(config.preparedStatements)
     this.parameters = started.parameters
+    this.#bornReadOnly = this.readOnly
     this.#socket = started.channel.socket
     this.#parser = started.parser
     started.takeOver?.(this.#dispatch)
@@ -144,12 +176,48 @@ export class Wire {
     return this.#abandoned > 0
   }
 
+  /** It could not write when it was opened either. */
+  readonly #bornReadOnly: boolean
+
+  /** The server was asked to refuse writes, or never took any: its refusal is no news. */
+  get refusesByDesign(): boolean {
+    return this.guarded === true || this.readsOnly || this.#bornReadOnly
+  }
+
   get readOnly(): boolean {
     return (
       this.parameters.get("in_hot_standby") === "on" ||
       this.parameters.get("default_transaction_read_only") === "on" ||
       this.config.readOnly
     )
+  }
+
+  /** The server refuses writes of what is sent now. */
+  get guardsWrites(): boolean {
+    return this.guarded === true || this.readOnly
+  }
+
+  /** Which of the changes are undone before somebody else gets the session. */
+  get undone(): number {
+    return this.config.reset === "never" ? changed.cancelled : -1
+  }
+
+  /** Something has to be undone before somebody else gets the session. */
+  get mustReset(): boolean {
+    return (this.dirty & this.undone) !== 0 || this.unfit || (this.used && this.config.reset === "always")
+  }
+
+  /** What an error means for the session, whoever has left meanwhile. */
+  judge(error: SqlError): void {
+    const verdict = this.config.judge?.(error)
+    if (verdict === "drop") this.unfit = true
+    else if (verdict === "reset") this.dirty |= changed.settings
+  }
+
+  /** All of that was undone. */
+  settle(): void {
+    this.dirty = 0
+    this.used = false
   }
 
   submit(operation: Operation, first = false): void {
@@ -217,6 +285,12 @@ export class Wire {
     this.#parser.readField = readField
   }
 
+  /** Tables, columns or the search path may mean something else from here on. */
+  renamed(): void {
+    this.plans++
+    if (this.status !== "idle") this.#renamedInside = true
+  }
+
   readonly #schedule = (): void => {
     if (this.#scheduled || this.#pending.size === 0) return
     this.#scheduled = true
@@ -253,18 +327,17 @@ export class Wire {
   /** The bytes of an operation that flies from here on; one that cannot be sent has been told so. */
   #frameOf(operation: Operation): Uint8Array | undefined {
     const begin = operation.opens ? this.begin : undefined
+    if (begin !== undefined) this.transactions++
     let frame: Uint8Array
     try {
       frame = operation.frame(begin)
     } catch (cause) {
-      const problem = cause instanceof Error ? cause.message : String(cause)
-      operation.reject(
-        statementError(
-          cause,
-          cause instanceof ParameterError ? problem : `The statement cannot be sent: ${problem}`,
-          "query"
-        )
-      )
+      const why = cause instanceof Error ? cause.message : String(cause)
+      const isKnown = cause instanceof ParameterError || cause instanceof RefusedError
+      const message = isKnown ? why : `The statement cannot be sent: ${why}`
+      // What a value threw while it was read (`toJSON`) may hold that value.
+      const problem = isKnown ? why : "a value of the statement cannot be encoded"
+      operation.reject(statementError(cause, message, "query", { refused: true, problem }))
       return undefined
     }
     // What a parameter does while it is read (`toJSON`) may end the session: then this is in no queue that `die` empties.
@@ -278,6 +351,7 @@ export class Wire {
       this.#opening = operation
     }
     operation.written = true
+    if (!operation.ours) this.used = true
     this.#flying.push(operation)
     // It only asks how to go on; whoever was submitted after it must not overtake it.
     if (operation.harmless) this.#asking = operation
@@ -300,9 +374,15 @@ export class Wire {
     // Its own statement would meet it again; what was behind it has only lost the connection.
     const tooLong = statementError(
       cause,
-      `A value or row is longer than the ${this.config.maxMessageSize} bytes that a message may have (maxMessageSize)`,
+      `A value or row is longer than the ${this.config.maxMessageSize} bytes that a message may have (the role's option maxMessageSize)`,
       "query",
-      { bound: "message", fatal: true, severity: "FATAL", sqlState: "54000" }
+      {
+        bound: "message",
+        fatal: true,
+        severity: "FATAL",
+        sqlState: "54000",
+        problem: `a value or row is longer than ${this.config.maxMessageSize} bytes; the role's option maxMessageSize allows more`
+      }
     )
     this.die(tooLong, { neighbours: lost })
   }
@@ -313,8 +393,7 @@ export class Wire {
       case "ReadyForQuery":
         return this.#ready(message.status === "I" ? "idle" : message.status === "T" ? "transaction" : "failed")
       case "ParameterStatus":
-        this.parameters.set(message.name, message.value)
-        return
+        return this.#reported(message.name, message.value)
       case "NoticeResponse":
         // A server that crashes says why in a notice, then the socket closes.
         if (message.fields.code?.startsWith("57P") === true) this.#lastNotice = message.fields
@@ -328,24 +407,54 @@ export class Wire {
         }
         break
       case "CommandComplete":
-        if (this.#flying.first?.ours !== true) this.dirty |= stateChangeOf(message.commandTag)
+        if (this.#flying.first?.ours !== true) {
+          this.dirty |= stateChangeOf(message.commandTag)
+          if (changesNames(message.commandTag)) this.renamed()
+        }
         if (message.commandTag === "DISCARD ALL" || message.commandTag === "DEALLOCATE ALL") this.statements.clear()
         break
       case "CopyInResponse":
       case "CopyOutResponse":
       case "CopyBothResponse":
-        return this.die(connectionError(undefined, "COPY is not supported on this session", "query"))
+        // A statement that says so is refused before it is sent; this one is hidden from us.
+        return this.die(
+          statementError(undefined, copyRefused, "query", { refused: true, problem: copyRefused, fatal: true })
+        )
     }
     const operation = this.#flying.first
     if (operation === undefined) return this.desync(`Unexpected ${message._tag} while nothing was asked`)
     operation.onMessage(message)
   }
 
+  /** The server tells of some settings when they change, whoever changed them: a function, too. */
+  #reported(name: string, value: string): void {
+    this.parameters.set(name, value)
+    if (name === "client_encoding" && !isUtf8(value)) {
+      const problem = `client_encoding was set to ${value}; a session of Sluice reads and writes UTF8 only`
+      return this.die(
+        statementError(undefined, problem, "query", { refused: true, sent: true, problem, fatal: true }),
+        { told: true }
+      )
+    }
+    if (this.#flying.first?.ours === true || !ownedByCaller.has(name)) return
+    this.dirty |= changed.settings
+    if (name === "search_path") this.renamed()
+  }
+
   #ready(status: TransactionStatus): void {
     const operation = this.#flying.shift()
     if (operation === undefined) return this.desync("Unexpected ReadyForQuery while nothing was asked")
     // A rolled back transaction takes a limit with it that was set inside of it.
-    if (status === "idle" && this.status !== "idle" && this.limit !== null) this.limit = undefined
+    if (status === "idle" && this.status !== "idle") {
+      if (this.limit !== null) this.limit = undefined
+      // What was set inside of the transaction is taken back by its end.
+      if (this.#renamedInside) {
+        this.#renamedInside = false
+        this.plans++
+      }
+    }
+    if (status === "idle") this.readsOnly = false
+    else if (this.status === "idle" && this.#opening !== operation) this.transactions++
     this.status = status
     if (this.depth === 0) this.#unwatch()
     // The rows of the next answer may be in the same chunk.
@@ -443,23 +552,22 @@ export class Wire {
     if (silence === undefined) return
     this.#heardAt = performance.now()
     if (this.#watchdog !== undefined) return
-    const check = (): void => {
+    const look = (): void => {
       const quiet = performance.now() - this.#heardAt
-      if (quiet >= silence) {
-        return this.die(
+      if (quiet < silence) this.#watchdog = afterSilence(silence - quiet, look)
+      else {
+        this.die(
           connectionError(undefined, `The server was silent for ${silence} ms with statements on the wire`, "query", {
             bound: "silence"
           })
         )
       }
-      this.#watchdog = setTimeout(check, silence - quiet)
     }
-    this.#watchdog = setTimeout(check, silence)
+    this.#watchdog = afterSilence(silence, look)
   }
 
   #unwatch(): void {
-    if (this.#watchdog === undefined) return
-    clearTimeout(this.#watchdog)
+    this.#watchdog?.()
     this.#watchdog = undefined
   }
 }
