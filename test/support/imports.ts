@@ -188,7 +188,7 @@ const rulePackage = (file: string, specifier: string, options: Options): Finding
   if (specifier.startsWith("node:")) return undefined
   if (!options.declared.includes(name)) return ["undeclared", `${name} is no dependency of packages/sdk/package.json`]
   if (name === "@effect/sql-pg") return undefined
-  if (specifier === name || /^effect\/[a-z-]+$/.test(specifier)) {
+  if ((specifier === name && /^@?effect\b/.test(name)) || /^effect\/[a-z-]+$/.test(specifier)) {
     return ["barrel", "import one module, as in `effect/Effect`"]
   }
   if (!options.isUnstable(specifier)) return undefined

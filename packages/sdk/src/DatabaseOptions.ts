@@ -7,8 +7,8 @@ import type * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
-import { parseAddress, parseUrl, validPort, withoutUndefined } from "./internal/connectionString.ts"
-import { bareSecrets, unknownIn } from "./internal/databaseFields.ts"
+import { parseAddress, parseUrl, Refusal, validPort, withoutUndefined } from "./internal/connectionString.ts"
+import { bareSecrets, brokenMaterial, unknownIn } from "./internal/databaseFields.ts"
 import { type Profile, profiles, traits } from "./Profile.ts"
 import { InvalidConfiguration } from "./ReportError.ts"
 
@@ -65,7 +65,7 @@ export interface Options {
   readonly user?: string | undefined
   /** A value, or an Effect that is asked at every connect (and once more after a refusal), so that passwords may rotate. */
   readonly password?: Redacted.Redacted | Effect.Effect<Redacted.Redacted, unknown> | undefined
-  /** Default `prefer`, as libpq. */
+  /** Default `prefer`, as libpq; with `tls` it is `verify-full`. */
   readonly sslmode?: SslMode | undefined
   /** Certificates in PEM: a value, or an Effect that is asked at every connect (and once more after a refusal), so that they may rotate. */
   readonly tls?: TlsMaterial | Effect.Effect<TlsMaterial, unknown> | undefined
@@ -94,6 +94,8 @@ export interface Options {
    * one round trip after each use. `never`: nothing but an open transaction. Default `changed`; see the README for its limits.
    */
   readonly reset?: Reset | undefined
+  /** Settings of each session from its start, such as `search_path`; a reset comes back to them. Not behind a pooler. Default: none. */
+  readonly startupParameters?: Readonly<Record<string, string>> | undefined
   /** What the servers are, see `Profile`. Default `postgres`. */
   readonly profile?: Profile | undefined
   /** Default: as the profile says; else `none`. */
@@ -175,6 +177,7 @@ export interface Resolved {
   readonly statementTimeout: number
   readonly maxMessageSize: number
   readonly reset: Reset
+  readonly startupParameters: Readonly<Record<string, string>>
   readonly profile: Profile
   readonly pooler: Pooler
   readonly boot: Boot
@@ -296,15 +299,10 @@ export const resolve = (
   const redacted = options.url === undefined || Redacted.isRedacted(options.url)
   const fromUrl = options.url === undefined || !redacted ? {} : parseUrl(Redacted.value(options.url))
   if (!redacted) issues.push({ name: fieldOf("url"), expected: "Redacted.make(...) of a text" })
-  issues.push(...bareSecrets(options, fieldOf("password")))
-  if (fromUrl === undefined) {
-    // The value holds a password: it is not shown.
-    issues.push({
-      name: fieldOf("url"),
-      expected: "postgres://user:password@host:port/name, of the ssl settings only sslmode (for others: tls)"
-    })
-  }
-  const asked: Options = { ...fromUrl, ...withoutUndefined(options) }
+  issues.push(...bareSecrets(options, fieldOf("password")), ...brokenMaterial(options.tls))
+  // The value holds a password: it is not shown.
+  if (fromUrl instanceof Refusal) issues.push({ name: fieldOf("url"), expected: fromUrl.expected })
+  const asked: Options = { ...(fromUrl instanceof Refusal ? undefined : fromUrl), ...withoutUndefined(options) }
   const profile = asked.profile ?? defaults.profile
   const known = profiles.includes(profile)
   if (!known) refuse("profile", profile, `one of ${profiles.join(", ")}`)
@@ -335,13 +333,16 @@ export const resolve = (
     if (!allowed.includes(value)) refuse(field, value, `one of ${allowed.join(", ")}`)
     return value
   }
-  const text = (field: "host" | "user"): string => {
-    const value = given[field] ?? defaults[field]
-    if (value === "" || value.includes("\u0000")) refuse(field, value, "a name that is not empty")
-    return value
+  const text = (field: "host" | "user" | "name" | "applicationName", fallback: string): string => {
+    const value: unknown = given[field] ?? fallback
+    if (typeof value === "string" && value !== "" && !value.includes("\0")) return value
+    // What enters the startup packet ends at a NUL: behind it would stand other parameters.
+    issues.push({ name: fieldOf(field), expected: "a text that is not empty, without NUL characters" })
+    return fallback
   }
+  if (subject.includes("\0")) issues.push({ name: "database/role", expected: "names without NUL characters" })
 
-  const user = text("user")
+  const user = text("user", defaults.user)
   const maxConnections = whole("maxConnections")
   // A maximum below the default minimum means it: a pool of one is one.
   const minConnections =
@@ -349,10 +350,16 @@ export const resolve = (
       ? Math.min(defaults.minConnections, maxConnections)
       : whole("minConnections")
   const port = whole("port")
-  const hosts = (given.hosts ?? text("host").split(",")).map((address) => {
+  const hosts = (given.hosts ?? text("host", defaults.host).split(",")).map((address) => {
     const parsed = typeof address === "string" ? parseAddress(address) : address
-    if (typeof parsed?.host !== "string" || (parsed.port !== undefined && !validPort(parsed.port)))
-      refuse("host", address, "addresses such as 10.0.0.1:5432")
+    if (
+      typeof parsed?.host !== "string" ||
+      parsed.host === "" ||
+      (parsed.port !== undefined && !validPort(parsed.port))
+    ) {
+      // Somebody may have put a whole URL there: it is not shown.
+      issues.push({ name: fieldOf("host"), expected: "addresses such as 10.0.0.1:5432 (a URL goes into url)" })
+    }
     return { host: parsed?.host ?? "", port: parsed?.port ?? port, zone: parsed?.zone, address: parsed?.address }
   })
   if (hosts.length === 0) refuse("host", "", "at least one address")
@@ -389,12 +396,13 @@ export const resolve = (
     maxLag: maxLag === undefined || Option.isNone(maxLag) ? undefined : Duration.toMillis(maxLag.value),
     fallback: given.fallback,
     zone: given.zone,
-    name: given.name ?? user,
+    name: text("name", user),
     user,
     password: given.password,
-    sslmode: oneOf("sslmode", sslModes),
+    // Whoever gives certificates wants to know who is there: nothing less, unless it is said.
+    sslmode: given.sslmode === undefined && given.tls !== undefined ? "verify-full" : oneOf("sslmode", sslModes),
     tls: given.tls,
-    applicationName: given.applicationName,
+    applicationName: given.applicationName === undefined ? undefined : text("applicationName", ""),
     minConnections,
     maxConnections,
     connectionTimeout: millis("connectionTimeout"),
@@ -405,6 +413,7 @@ export const resolve = (
     statementTimeout: millis("statementTimeout"),
     maxMessageSize: whole("maxMessageSize"),
     reset: oneOf("reset", resets),
+    startupParameters: startupParametersOf(given, issues),
     profile,
     pooler: oneOf("pooler", poolers),
     boot: oneOf("boot", boots),
@@ -422,6 +431,37 @@ export const resolve = (
     refuse("minConnections", resolved.minConnections, `at most ${most}`)
   }
   return issues.length === 0 ? Result.succeed(resolved) : Result.fail(new InvalidConfiguration({ subject, issues }))
+}
+
+/** Parameters of the startup packet that have an option of their own, or none because a session could not work with them. */
+const ownParameters: Readonly<Record<string, string>> = {
+  user: "user",
+  database: "name",
+  application_name: "applicationName",
+  statement_timeout: "statementTimeout",
+  client_encoding: "none: sessions speak UTF8",
+  replication: "none",
+  options: "startupParameters itself",
+  default_transaction_read_only: "none: a report that does not declare writes only reads"
+}
+
+const startupParametersOf = (given: Options, issues: Array<Issue>): Readonly<Record<string, string>> => {
+  const parameters: unknown = given.startupParameters ?? {}
+  const refuse = (name: string, expected: string) => issues.push({ name: `startupParameters${name}`, expected })
+  if (typeof parameters !== "object" || parameters === null || Array.isArray(parameters)) {
+    refuse("", 'settings by name, such as { search_path: "tenant" }')
+    return {}
+  }
+  for (const [name, value] of Object.entries(parameters)) {
+    const own = ownParameters[name.toLowerCase()]
+    if (!/^[A-Za-z_][\w.]{0,62}$/.test(name)) refuse("", "names of settings")
+    else if (own !== undefined) refuse(`.${name}`, `left out: its option is ${own}`)
+    else if (typeof value !== "string" || value.includes("\0")) refuse(`.${name}`, "a text without NUL characters")
+  }
+  if (given.pooler === "transaction" && Object.keys(parameters).length > 0) {
+    refuse("", "left out behind a pooler in transaction mode, which would give them to others")
+  }
+  return parameters as Readonly<Record<string, string>>
 }
 
 const show = (value: unknown): string => {

@@ -1,7 +1,7 @@
 /** What the next borrower of a session finds: the option `reset`. */
 import { assert } from "@effect/vitest"
 import { PgCluster } from "@sluice/sdk/testing"
-import { Database } from "@sluice/sdk"
+import type { Database } from "@sluice/sdk"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"

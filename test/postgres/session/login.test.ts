@@ -66,6 +66,45 @@ layer(PgCluster.layer({ tls: true }), { excludeTestServices: true, timeout: "60 
       })
     )
 
+    it.effect("prepares a password for SCRAM as PostgreSQL does, and uses one that cannot be prepared as it is", () =>
+      Effect.gen(function* () {
+        const { primary } = yield* cluster
+        const passwords = {
+          "no-break space": "pass\u00a0word",
+          "soft hyphen": "I\u00adX",
+          ligature: "\ufb01sh",
+          decomposed: "cafe\u0301",
+          composed: "caf\u00e9",
+          roman: "\u2168",
+          // A control character, and a text of both directions.
+          prohibited: "a\u0007b\u00e9",
+          mixed: "\u0627a\u0628"
+        }
+        const names = Object.keys(passwords).map((name) => `prepared_${name.replace(/\W/g, "_")}`)
+        for (const [index, password] of Object.values(passwords).entries()) {
+          yield* primary.query(`create role ${names[index]} login password '${password}'`)
+        }
+        yield* rules([...names.map((name) => `host all ${name} 127.0.0.1/32 scram-sha-256`), ...everyone])
+        for (const [index, [name, password]] of Object.entries(passwords).entries()) {
+          const config = { username: names[index]!, database: "postgres" }
+          assert.strictEqual(yield* outcome({ ...config, password: Redacted.make(password) }), "plain", name)
+          assert.strictEqual(yield* outcome({ ...config, password: Redacted.make(`${password}!`) }), "28P01", name)
+        }
+      })
+    )
+
+    it.effect("goes on in no plain text where its own certificates cannot be used", () =>
+      Effect.gen(function* () {
+        yield* rules(everyone)
+        for (const sslmode of ["prefer", "require", "verify-full"] as const) {
+          const ssl = { cert: "nope", key: "nope" }
+          assert.strictEqual(yield* outcome({ username: "postgres", sslmode, ssl }), "TlsRejected", sslmode)
+          const rotating = Effect.succeed(ssl)
+          assert.strictEqual(yield* outcome({ username: "postgres", sslmode, ssl: rotating }), "TlsRejected", sslmode)
+        }
+      })
+    )
+
     it.effect("means by every sslmode what libpq means", () =>
       Effect.gen(function* () {
         const { certificate } = yield* cluster

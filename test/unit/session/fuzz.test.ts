@@ -262,7 +262,7 @@ describe("a session and a server that says anything", () => {
       })
       const results: Array<Result.Result<unknown, SqlError>> = []
       const channel = channelOf(socket)
-      const password = of.chance(0.7) ? "hunter2secret" : undefined
+      const password = of.chance(0.7) ? { raw: "hunter2secret", prepared: "hunter2secret" } : undefined
       start(resolve({ username: "u", host: "x" }), channel, password, (result) => results.push(result))
       const kinds = Object.keys(damages)
       const said = polite.flatMap((one) => [...of.many(2, () => of.pick([...challenges, invented(of)])), one])

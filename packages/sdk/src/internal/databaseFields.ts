@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type { Address, LaneOptions, Options, SharedLaneOptions, TlsMaterial } from "../DatabaseOptions.ts"
 import type { InvalidConfiguration } from "../ReportError.ts"
+import { createPrivateKey, X509Certificate } from "node:crypto"
 import { fields, unknownFields } from "./fields.ts"
 
 type Issue = InvalidConfiguration["issues"][number]
@@ -27,6 +28,7 @@ export const optionFields = fields<Options>({
   statementTimeout: true,
   maxMessageSize: true,
   reset: true,
+  startupParameters: true,
   profile: true,
   pooler: true,
   boot: true,
@@ -77,6 +79,38 @@ export const unknownIn = (options: Options): ReadonlyArray<Issue> => [
   ...(options.hosts ?? []).flatMap((host, index) => unknownIssues(host, known.address, `hosts[${index}].`)),
   ...(Effect.isEffect(options.tls) ? [] : unknownIssues(options.tls, known.tls, "tls."))
 ]
+
+/** Certificates that cannot be used, by field. What their parser says may quote them: it stays out. */
+export const brokenMaterial = (tls: Options["tls"]): ReadonlyArray<Issue> => {
+  if (tls === undefined || Effect.isEffect(tls) || !isRecord(tls)) return []
+  const { ca, cert, key } = tls as { readonly ca?: unknown; readonly cert?: unknown; readonly key?: unknown }
+  const secret = Redacted.isRedacted(key) ? Redacted.value(key) : undefined
+  const attempt = <A>(parse: () => A): A | undefined => {
+    try {
+      return parse()
+    } catch {
+      return undefined
+    }
+  }
+  const issue = (name: string, expected: string): Issue => ({ name: `tls.${name}`, expected })
+  const issues: Array<Issue> = []
+  const isText = (value: unknown): value is string => typeof value === "string" && value.includes("-----BEGIN ")
+  const certificateOf = (pem: unknown) => (isText(pem) ? attempt(() => new X509Certificate(pem)) : undefined)
+  if (ca !== undefined && certificateOf(ca) === undefined) issues.push(issue("ca", "certificates in PEM"))
+  const certificate = certificateOf(cert)
+  if (cert !== undefined && certificate === undefined) issues.push(issue("cert", "a certificate in PEM"))
+  const privateKey = isText(secret) ? attempt(() => createPrivateKey(secret)) : undefined
+  if (secret !== undefined && privateKey === undefined) {
+    issues.push(issue("key", "a private key in PEM, without a passphrase"))
+  }
+  if ((cert === undefined) !== (key === undefined)) {
+    issues.push(issue(cert === undefined ? "cert" : "key", "given together: cert and key"))
+  }
+  if (certificate !== undefined && privateKey !== undefined && !certificate.checkPrivateKey(privateKey)) {
+    issues.push(issue("key", "the key of this certificate"))
+  }
+  return issues
+}
 
 /** A secret in a bare text would be printed by whoever prints the options. It is not shown here either. */
 export const bareSecrets = ({ password, tls }: Options, name: string): ReadonlyArray<Issue> => {

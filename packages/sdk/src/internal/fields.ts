@@ -37,7 +37,7 @@ export const cure = (name: string, known: ReadonlyArray<string>): string => {
   return known.length === 1 ? `there is only ${known[0]}` : `there are ${known.join(", ")}`
 }
 
-const nearest = (name: string, known: ReadonlyArray<string>): string | undefined => {
+export const nearest = (name: string, known: ReadonlyArray<string>): string | undefined => {
   // A third of a name may be wrong, else it is another name.
   let least = Math.max(1, Math.floor(name.length / 3)) + 1
   let near: string | undefined

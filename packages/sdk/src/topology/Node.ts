@@ -82,7 +82,10 @@ const sessionConfig = (
   keepAlive: traits[options.profile].keepAlive,
   // Only what reads alone may read from a follower.
   readOnly: options.followerReads,
-  settings: options.followerReads ? traits[options.profile].followerReads : undefined,
+  settings: {
+    ...options.startupParameters,
+    ...(options.followerReads ? traits[options.profile].followerReads : undefined)
+  },
   connectTimeout: options.connectTimeout,
   statementTimeout: options.statementTimeout,
   maxMessageSize: options.maxMessageSize,

@@ -42,19 +42,49 @@ const passwordOf = (config: ResolvedConfig, deadline: number): Effect.Effect<str
   return Effect.map(provided(config, password, deadline, "The password"), Redacted.value)
 }
 
+/** As SCRAM wants it: by SASLprep. What cannot be prepared is used as it is, as PostgreSQL does. */
+const prepare = (password: string | undefined): Effect.Effect<Startup.Password | undefined> => {
+  if (password === undefined) return Effect.succeed(undefined)
+  // Nothing to prepare: the tables of Unicode are loaded by who needs them.
+  if (/^[\x20-\x7e]*$/.test(password)) return Effect.succeed({ raw: password, prepared: password })
+  return Effect.map(
+    Effect.promise(() => import("@mongodb-js/saslprep")),
+    ({ saslprep }) => {
+      try {
+        return { raw: password, prepared: saslprep(password) || password }
+      } catch {
+        return { raw: password, prepared: password }
+      }
+    }
+  )
+}
+
 /** The password, once the certificates are known that this attempt uses. */
-const credentialsOf = (config: ResolvedConfig, deadline: number): Effect.Effect<string | undefined, SqlError> => {
+const credentialsOf = (
+  config: ResolvedConfig,
+  deadline: number
+): Effect.Effect<Startup.Password | undefined, SqlError> => {
   const { ssl } = config
-  if (ssl === undefined || !Effect.isEffect(ssl) || config.sslmode === "disable") return passwordOf(config, deadline)
+  if (ssl === undefined || !Effect.isEffect(ssl) || config.sslmode === "disable") {
+    return Effect.flatMap(passwordOf(config, deadline), prepare)
+  }
   return Effect.flatMap(provided(config, ssl, deadline, "The TLS material"), (material) => {
     config.material.current = material
-    return passwordOf(config, deadline)
+    return Effect.flatMap(passwordOf(config, deadline), prepare)
   })
 }
+
+const shownName = (name: string): string => name.replaceAll("\0", "").slice(0, 40)
 
 /** `make` is called in the tick of the last message of the login, so that it misses nothing that comes after. */
 export const connect = <S>(config: ResolvedConfig, make: (wire: Wire) => S): Effect.Effect<S, SqlError> => {
   const deadline = performance.now() + config.connectTimeout
+  const injected = Object.entries(config.startup).find(([name, value]) => `${name}${value ?? ""}`.includes("\0"))
+  if (injected !== undefined) {
+    return Effect.fail(
+      authenticationError(undefined, `The startup parameter "${shownName(injected[0])}" holds a NUL character`)
+    )
+  }
   return Effect.flatMap(credentialsOf(config, deadline), (password) => {
     const [first, second] = attemptsOf(config.sslmode)
     const once = attempt(config, password, first!, deadline, make)
@@ -76,7 +106,7 @@ interface AttemptFailure {
 /** One callback and no fiber of its own, so that no session can be lost between its making and its receiver. */
 const attempt = <S>(
   config: ResolvedConfig,
-  password: string | undefined,
+  password: Startup.Password | undefined,
   security: Security,
   deadline: number,
   make: (wire: Wire) => S

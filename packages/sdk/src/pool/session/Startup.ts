@@ -8,6 +8,12 @@ import type { ResolvedConfig } from "./Config.ts"
 import { authenticationError, connectionError, serverError } from "./Facts.ts"
 import type { Channel } from "./Transport.ts"
 
+/** A password as it was given, and as SCRAM wants it. */
+export interface Password {
+  readonly raw: string
+  readonly prepared: string
+}
+
 /** What the server has told by the time it is ready. The parser goes on where startup stopped reading. */
 export interface Started {
   readonly channel: Channel
@@ -28,7 +34,7 @@ type Scram = PgAuth.ScramFirst | PgAuth.ScramFinal | "done" | undefined
 export const start = (
   config: ResolvedConfig,
   channel: Channel,
-  password: string | undefined,
+  password: Password | undefined,
   onDone: (result: Result.Result<Started, SqlError>) => void
 ): (() => void) => {
   const { socket } = channel
@@ -62,7 +68,7 @@ export const start = (
 
   const answerPassword = (make: (password: string) => Result.Result<string, PgAuth.AuthError>): void => {
     if (password === undefined) return refuse(undefined, "The server asks for a password and none is configured")
-    const answer = make(password)
+    const answer = make(password.raw)
     if (Result.isFailure(answer)) return refuse(answer.failure, "Cannot answer the password challenge")
     socket.write(PgProtocol.encodePasswordMessage({ password: answer.success }))
   }
@@ -72,7 +78,7 @@ export const start = (
       return refuse(undefined, `The server offers no login this session knows: ${mechanisms.join(", ")}`)
     }
     if (password === undefined) return refuse(undefined, "The server asks for a password and none is configured")
-    const first = PgAuth.scramInit({ password, nonce: randomBytes(18).toString("base64") })
+    const first = PgAuth.scramInit({ password: password.prepared, nonce: randomBytes(18).toString("base64") })
     if (Result.isFailure(first)) return refuse(first.failure, "Cannot begin SCRAM")
     scram = first.success.state
     socket.write(

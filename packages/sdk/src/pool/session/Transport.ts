@@ -135,7 +135,12 @@ export const open = (
     try {
       upgraded = Tls.connect(tlsOptions(config, raw))
     } catch (cause) {
-      return fail(cause, "Cannot start TLS")
+      // Our own certificates: without them the channel would not be what was asked for.
+      negotiating = false
+      return fail(
+        Object.assign(new Error("Cannot start TLS", { cause }), { code: "ERR_TLS_MATERIAL" }),
+        "Cannot start TLS"
+      )
     }
     adopt(upgraded)
     upgraded.on("data", (bytes: Uint8Array) => receiver(bytes))
@@ -152,7 +157,8 @@ export const open = (
     }
     if (answer.success === "S") return secure()
     if (security === "tls-if-offered") return succeed(false)
-    fail(undefined, `The server does not offer TLS, and sslmode is ${config.sslmode}`)
+    const message = `The server does not offer TLS, and sslmode is ${config.sslmode}`
+    fail(Object.assign(new Error(message), { code: "ERR_TLS_NOT_OFFERED" }), message)
   }
 
   const onConnect = (): void => {
