@@ -187,7 +187,7 @@ const rulePackage = (file: string, specifier: string, options: Options): Finding
   }
   if (specifier.startsWith("node:")) return undefined
   if (!options.declared.includes(name)) return ["undeclared", `${name} is no dependency of packages/sdk/package.json`]
-  if (name === "@effect/sql-pg") return undefined
+  if (name === "@effect/sql-pg" || !/^@?effect\b/.test(name)) return undefined
   if ((specifier === name && /^@?effect\b/.test(name)) || /^effect\/[a-z-]+$/.test(specifier)) {
     return ["barrel", "import one module, as in `effect/Effect`"]
   }

@@ -227,10 +227,10 @@ export const Service =
             })
             const all = yield* Effect.fromResult(together(id, wrong, own))
             const shared = yield* Effect.fromResult(whole)
-            const health = yield* Effect.serviceOption(Health.Health)
             const cluster = yield* Cluster.make(id, shared, {
               ...watch,
-              always: watch?.always ?? Option.isSome(health)
+              // Servers may be added: a role is looked for from the beginning.
+              always: true
             })
             let context: Context.Context<never> = Context.make(servers, cluster) as never
             for (const [name, resolved] of all) {
@@ -275,7 +275,9 @@ const makeRole = Effect.fnUntraced(function* (
   const health = yield* Effect.serviceOption(Health.Health)
   const overrides = yield* PgFailure.CurrentOverrides
   const servers = cluster ?? (yield* Cluster.make(name, options, { always: Option.isSome(health) }))
-  const route = Route.make(name, servers, wantOf(role, options), overrides)
+  const route = Route.make(name, servers, wantOf(role, options, cluster !== undefined), overrides, {
+    alone: cluster === undefined || options.hosts.length > 1 ? undefined : wantOf(role, options, false)
+  })
   if (Option.isSome(health)) yield* health.value.register(route.source)
   const request = { lane: interactive, name: "sql" }
   const sql = yield* SqlClients.makeWithReactivity(
@@ -306,9 +308,9 @@ const makeRole = Effect.fnUntraced(function* (
  * With one server there is no choice, nor among peers; with several, or where one address leads to several, the role's name
  * says what it asks for, unless its options do.
  */
-const wantOf = (role: string, options: Resolved): Router.Want => {
+const wantOf = (role: string, options: Resolved, comeAndGo: boolean): Router.Want => {
   const { servers, switching } = traits[options.profile]
-  const several = options.hosts.length > 1 || options.addresses === "each" || switching
+  const several = options.hosts.length > 1 || options.addresses === "each" || switching || comeAndGo
   const named = role === "primary" || role === "replica" ? role : "any"
   return servers === "peers"
     ? { role: "any", zone: options.zone }

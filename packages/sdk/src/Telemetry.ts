@@ -59,11 +59,14 @@ const secondBoundaries = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60]
 
 type Attributes = Readonly<Record<string, string>>
 
-/** Same name and attributes, same metric: the maps are bounded because attribute values come from declarations. */
+const caches: Array<Map<string, unknown>> = []
+
+/** Same name and attributes, same metric: the maps are bounded because attribute values come from declarations, and servers are forgotten. */
 const cached = <A>(
   make: (name: string, attributes: Attributes) => A
 ): ((name: string, attributes: Attributes) => A) => {
   const known = new Map<string, A>()
+  caches.push(known)
   return (name, attributes) => {
     const id = `${name} ${JSON.stringify(attributes)}`
     let metric = known.get(id)
@@ -85,6 +88,16 @@ export const distribution = cached((name, attributes) =>
 export const counter = cached((name, attributes) => Metric.counter(name, { attributes, incremental: true }))
 
 export const gauge = cached((name, attributes) => Metric.gauge(name, { attributes }))
+
+/** Ends the series that have this attribute: a server that is gone is no server at zero. */
+export const forget = (context: Context.Context<never>, attribute: string, value: string): void => {
+  const own = `${JSON.stringify(attribute)}:${JSON.stringify(value)}`
+  for (const known of caches) for (const id of known.keys()) if (id.includes(own)) known.delete(id)
+  const registry = Context.get(context, Metric.MetricRegistry)
+  for (const [key, { attributes }] of registry) {
+    if ((attributes as Attributes | undefined)?.[attribute] === value) registry.delete(key)
+  }
+}
 
 /** Whether calls are measured. Default `true`; a benchmark of your own may want to know what it costs. */
 export const Enabled: Context.Reference<boolean> = Context.Reference("@sluice/sdk/Telemetry/Enabled", {

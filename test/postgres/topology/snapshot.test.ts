@@ -99,6 +99,33 @@ const withTanks = <A, E, R>(self: Effect.Effect<A, E, R>) =>
 const onOne = Snapshot.run(Fleet.role("primary"), { sessions: 4, maxHold: "20 seconds" })
 
 postgres(layerDatabase)("one snapshot for many reports", (it) => {
+  it.effect("refuses options that cannot hold, by name, before it asks for a session", () =>
+    Effect.gen(function* () {
+      for (const [options, name] of [
+        [{ sessions: 0 }, "sessions"],
+        [{ sessions: -1 }, "sessions"],
+        [{ sessions: Number.NaN }, "sessions"],
+        [{ sessions: Infinity }, "sessions"],
+        [{ sessions: "two" }, "sessions"],
+        [{ sessions: 1, retries: -1 }, "retries"],
+        [{ sessions: 1, maxHold: 0 }, "maxHold"],
+        [{ sessions: 1, maxHold: "-1 seconds" }, "maxHold"],
+        [{ sessions: 1, maxHold: "soon" }, "maxHold"],
+        [{ sessions: 1, maxHold: Infinity }, "maxHold"],
+        [{ sessions: 1, lane: "" }, "lane"]
+      ] as const) {
+        const error: any = yield* Effect.flip(
+          Snapshot.run(Fleet.role("replica"), options as never)(Effect.void).pipe(Effect.provide(layer))
+        )
+        assert.strictEqual(error._tag, "InvalidConfiguration", JSON.stringify(options))
+        assert.deepStrictEqual(
+          error.issues.map((issue: any) => issue.name),
+          [name]
+        )
+      }
+    })
+  )
+
   it.effect("whoever waits for one of its sessions leaves at the deadline", () =>
     Effect.gen(function* () {
       const [outcome, took] = yield* Effect.gen(function* () {

@@ -6,7 +6,9 @@ import type * as Scope from "effect/Scope"
 import type { TestDatabase } from "../database.ts"
 import * as Answers from "./answers.ts"
 import * as Executed from "./executed.ts"
+import * as Moved from "./moved.ts"
 import type { Line } from "./observe.ts"
+import * as Patience from "./patience.ts"
 import * as Statements from "./statements.ts"
 
 export interface FailureScene<R> {
@@ -59,6 +61,13 @@ export const ownScenes: ReadonlyArray<FailureScene<PgCluster.PgCluster | Scope.S
     name: "disk-full",
     about: "a tablespace on a tmpfs of 16 MB, full (no lines where nothing can be mounted: raised has the code)",
     run: Answers.diskFull
+  },
+  { name: "slow-commit", about: "a COMMIT takes six seconds", run: Patience.slowCommit },
+  { name: "busy-process", about: "the process is busy for six seconds while calls run", run: Patience.busyProcess },
+  {
+    name: "endpoint-moved",
+    about: "an endpoint leads to the new primary: each profile, with and without the privileges of the looks",
+    run: Moved.moved
   },
   {
     name: "crash-recovery",

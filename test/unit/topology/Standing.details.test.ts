@@ -109,11 +109,37 @@ describe("which of two primaries of one timeline", () => {
     assert.deepStrictEqual(fenced(look(2, later)), { a: "second-primary" })
   })
 
-  it("servers that tell no timeline, or no instance, are all used", () => {
+  it("servers that do not tell their instance are all used; two that do are two, timeline or not", () => {
     const untold = { timeline: undefined }
-    assert.deepStrictEqual(fenced(watch()(0, { a: primary(0, untold), b: second(0, untold) })), {})
+    assert.deepStrictEqual(fenced(watch()(0, { a: primary(0, untold), b: second(0, untold) })), { b: "second-primary" })
     assert.deepStrictEqual(fenced(watch()(0, { a: primary(0), b: primary(0, { instance: undefined }) })), {})
     assert.deepStrictEqual(fenced(watch()(0, { a: primary(0, { instance: undefined }), b: second(0) })), {})
+  })
+
+  it("an old primary that comes back is not used, whichever of the facts are told, until it was a standby", () => {
+    for (let told = 0; told < 16; told++) {
+      const some = (instance: string, timeline: number) => ({
+        timeline: told & 1 ? timeline : undefined,
+        instance: told & 2 ? instance : undefined,
+        ...(told & 4 ? undefined : { lsn: undefined }),
+        ...(told & 8 ? undefined : { systemId: undefined })
+      })
+      const look = watch()
+      look(0, { a: primary(0, some("one", 1)), b: replica(0, some("two", 1)) })
+      look(20_000, { b: primary(20_000, some("two", 2)) })
+      // The new one cannot be reached; the old one is back, and claims what it was.
+      const back = look(40_000, { a: primary(40_000, some("three", 1)) })
+      assert.property(fenced(back), "a", `facts ${told}`)
+      look(60_000, { a: replica(60_000, some("three", 2)), b: primary(60_000, some("two", 2)) })
+      const again = look(80_000, { a: primary(80_000, some("three", 3)) })
+      assert.notProperty(fenced(again), "a", `facts ${told}`)
+    }
+  })
+
+  it("what is not told is like nothing else", () => {
+    assert.isFalse(NodeState.isSame(undefined, undefined))
+    assert.isTrue(NodeState.isSame("one", "one"))
+    assert.isFalse(NodeState.isDifferent(undefined, "one"))
   })
 })
 

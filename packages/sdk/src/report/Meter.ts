@@ -21,19 +21,24 @@ export interface Meter {
   readonly measureScope: (call: Sent) => Effect.Effect<void, never, Scope.Scope>
 }
 
-type Sent = Pick<Call, "sent">
+type Sent = Pick<Call, "sent" | "tried">
 
 export const make = (report: string): Meter => {
   const attempts = Telemetry.distribution("sluice.report.attempts", { [Telemetry.attributes.report]: report })
   const outcomes = new Map<string, ReturnType<typeof Telemetry.duration>>()
-  const record = (outcome: string, millis: number, context: Context.Context<never>): void => {
-    let metric = outcomes.get(outcome)
+  /** By the server that was asked last, which gave the answer if there is one. */
+  const record = (outcome: string, node: string | undefined, millis: number, context: Context.Context<never>): void => {
+    const id = node === undefined ? outcome : `${outcome} ${node}`
+    let metric = outcomes.get(id)
     if (metric === undefined) {
+      // Servers come and go.
+      if (outcomes.size >= 256) outcomes.clear()
       metric = Telemetry.duration("db.client.operation.duration", {
         [Telemetry.attributes.report]: report,
-        [Telemetry.attributes.outcome]: outcome
+        [Telemetry.attributes.outcome]: outcome,
+        ...(node === undefined ? undefined : { [Telemetry.attributes.node]: node })
       })
-      outcomes.set(outcome, metric)
+      outcomes.set(id, metric)
     }
     metric.updateUnsafe(millis / 1000, context)
   }
@@ -42,7 +47,7 @@ export const make = (report: string): Meter => {
     const clock = fiber.getRef(Clock.Clock)
     const at = monotonicMillis(clock)
     return (exit) => {
-      record(outcomeOf(exit), monotonicMillis(clock) - at, fiber.context)
+      record(outcomeOf(exit), call.tried.at(-1), monotonicMillis(clock) - at, fiber.context)
       attempts.updateUnsafe(call.sent, fiber.context)
       return undefined
     }

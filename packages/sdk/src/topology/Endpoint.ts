@@ -13,7 +13,7 @@
 import * as Effect from "effect/Effect"
 import type { Session } from "../pool/Session.ts"
 import type { SessionPool } from "../pool/SessionPool.ts"
-import type { Observation } from "./NodeState.ts"
+import { isSame, type Observation } from "./NodeState.ts"
 import type { Member, Topology } from "./Topology.ts"
 
 export interface Endpoint {
@@ -21,9 +21,9 @@ export interface Endpoint {
   readonly admit: (seen: Observation) => boolean
 }
 
-/** Standbys serve alike, primaries do not. */
+/** Standbys serve alike, primaries do not: two that do not tell who they are are two. */
 const same = (one: Observation, other: Observation): boolean =>
-  one.inRecovery === other.inRecovery && (one.inRecovery || one.instance === other.instance)
+  one.inRecovery === other.inRecovery && (one.inRecovery || isSame(one.instance, other.instance))
 
 export const make = <M extends Member>(
   topology: Topology<M>,

@@ -25,7 +25,6 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
-import * as Metric from "effect/Metric"
 import * as PubSub from "effect/PubSub"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -193,7 +192,10 @@ export const make = (options: Options = {}): Effect.Effect<Health["Service"], ne
       since: startedAt,
       live: true
     }
-    const gauges: Array<readonly [name: string, attributes: Readonly<Record<string, string>>, value: number]> = []
+    const context = yield* Effect.context<never>()
+    // In the same step as what readiness says.
+    const gauge = (name: string, attributes: Readonly<Record<string, string>>, value: number | boolean): void =>
+      Telemetry.gauge(name, attributes).updateUnsafe(Number(value), context)
 
     const tell = (subject: Change["subject"], name: string, from: string, to: string): void => {
       if (from !== to) PubSub.publishUnsafe(pubsub, { at: wallTime(now()), subject, name, from, to })
@@ -203,7 +205,6 @@ export const make = (options: Options = {}): Effect.Effect<Health["Service"], ne
 
     const evaluate = (): void => {
       const at = now()
-      gauges.length = 0
       const seen = new Set<string>()
       let starting = false
       let ready = true
@@ -227,7 +228,7 @@ export const make = (options: Options = {}): Effect.Effect<Health["Service"], ne
           ready &&= entry.state.value
           starting ||= !entry.served
         }
-        gauges.push(["sluice.role.up", { "sluice.role": source.name }, entry.state.value ? 1 : 0])
+        gauge("sluice.role.up", { "sluice.role": source.name }, entry.state.value)
         for (const detail of source.nodes()) {
           if (seen.has(detail.name)) continue
           seen.add(detail.name)
@@ -235,15 +236,16 @@ export const make = (options: Options = {}): Effect.Effect<Health["Service"], ne
           tell("node", detail.name, nodes.get(detail.name)?.key ?? "absent", key)
           nodes.set(detail.name, { key, detail })
           if (detail.state !== "up" && detail.state !== "draining") wrong = true
-          gauges.push(["sluice.node.up", { [Telemetry.attributes.node]: detail.name }, detail.state === "up" ? 1 : 0])
+          gauge("sluice.node.up", { [Telemetry.attributes.node]: detail.name }, detail.state === "up")
           if (detail.lagMillis !== undefined) {
-            gauges.push(["sluice.node.lag", { [Telemetry.attributes.node]: detail.name }, detail.lagMillis / 1000])
+            gauge("sluice.node.lag", { [Telemetry.attributes.node]: detail.name }, detail.lagMillis / 1000)
           }
         }
       }
       for (const [name, { key }] of nodes) {
         if (seen.has(name)) continue
         nodes.delete(name)
+        Telemetry.forget(context, Telemetry.attributes.node, name)
         tell("node", name, key, "absent")
       }
       let live = true
@@ -273,16 +275,8 @@ export const make = (options: Options = {}): Effect.Effect<Health["Service"], ne
         status,
         since: status === told.status && ready === told.ready ? told.since : at
       }
-      gauges.push(["sluice.health.ready", {}, ready ? 1 : 0])
+      gauge("sluice.health.ready", {}, ready)
     }
-
-    const measure = Effect.suspend(() =>
-      Effect.forEach(
-        [...gauges],
-        ([name, attributes, value]) => Metric.update(Telemetry.gauge(name, attributes), value),
-        { discard: true }
-      )
-    )
 
     for (const [name, check] of Object.entries(options.checks ?? {})) {
       const entry: { check: Check; answer: boolean | undefined; state: Hysteresis.Hysteresis } = {
@@ -309,7 +303,6 @@ export const make = (options: Options = {}): Effect.Effect<Health["Service"], ne
     }
 
     yield* Effect.sync(evaluate).pipe(
-      Effect.andThen(measure),
       Effect.andThen(Effect.sleep(options.interval ?? "250 millis")),
       Effect.forever,
       Effect.forkScoped

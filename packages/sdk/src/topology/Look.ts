@@ -6,7 +6,7 @@
  *   has the old one. A standby has it from its upstream; its control file would tell it minutes later. Ordinary users do
  *   not see that column: with `grant pg_monitor to ...` a replica that follows an old primary is known at once, and not
  *   only by its lag. Nothing else needs a privilege.
- * - A server that does not know these functions is asked for less from then on. Profiles say so beforehand: Aurora tells
+ * - A server that does not know a function, or forbids it, is asked for less from then on, step by step: what it does tell is not given up. Profiles say so beforehand: Aurora tells
  *   a lag and no positions, and of peers (CockroachDB and its like) only whether they refuse writes is of interest.
  */
 import * as Clock from "effect/Clock"
@@ -20,6 +20,9 @@ import * as SessionPool from "../pool/SessionPool.ts"
 import * as Lsn from "./Lsn.ts"
 import type { Observation } from "./NodeState.ts"
 
+// The start of the server process tells two servers apart, and needs no privilege. In one form, whatever the session's settings.
+const instance = `to_char(pg_postmaster_start_time() at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') as instance`
+
 const everything = `
 select standby as in_recovery,
   current_setting('transaction_read_only') = 'on' as read_only,
@@ -31,12 +34,18 @@ select standby as in_recovery,
   case when standby then (select received_tli from pg_stat_wal_receiver)
     else ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int end as timeline,
   (select system_identifier::text from pg_control_system()) as system_id,
-  pg_postmaster_start_time()::text as instance,
+  ${instance},
   current_setting('server_version_num')::int as server_version,
   current_setting('max_connections')::int as max_connections
 from (select pg_is_in_recovery() as standby offset 0) as server`
 
-const little = `select pg_is_in_recovery() as in_recovery, current_setting('transaction_read_only') = 'on' as read_only`
+// `pg_control_system()` may be revoked from public.
+const withoutControl = everything.replace(/^.*pg_control_system.*\n/m, "")
+
+const little = `select pg_is_in_recovery() as in_recovery, current_setting('transaction_read_only') = 'on' as read_only,
+  ${instance}, current_setting('server_version_num')::int as server_version, current_setting('max_connections')::int as max_connections`
+
+const least = `select pg_is_in_recovery() as in_recovery, current_setting('transaction_read_only') = 'on' as read_only`
 
 // aurora_replica_status(), aurora_db_instance_identifier(): Aurora's user guide, "Aurora PostgreSQL functions". The writer is
 // in the table too, without a lag.
@@ -44,13 +53,18 @@ const aurora = `
 select pg_is_in_recovery() as in_recovery, current_setting('transaction_read_only') = 'on' as read_only,
   (select replica_lag_in_msec from aurora_replica_status()
     where server_id = aurora_db_instance_identifier())::float8 as delay_millis,
-  pg_postmaster_start_time()::text as instance,
+  ${instance},
   current_setting('server_version_num')::int as server_version,
   current_setting('max_connections')::int as max_connections`
 
 const peers = `select false as in_recovery, current_setting('transaction_read_only') = 'on' as read_only`
 
-const statements = { everything, aurora, peers }
+/** Each kind's questions, the most telling first. */
+const statements = {
+  everything: [everything, withoutControl, little, least],
+  aurora: [aurora, little, least],
+  peers: [peers]
+}
 
 const text = (value: unknown): string | undefined => (typeof value === "string" && value !== "" ? value : undefined)
 const number = (value: unknown): number | undefined => {
@@ -77,19 +91,25 @@ export const observation = (at: number, row: Readonly<Record<string, unknown>>):
 
 /** Asks a server over a session. Remembers what this server does not know. */
 export const asker = (kind: Traits["look"]) => {
-  let statement: string = statements[kind]
+  const questions = statements[kind]
+  let step = 0
   const ask = (session: Session, at: number): Effect.Effect<Observation, SqlError> =>
-    Effect.map(session.query(statement), ({ rows }) => observation(at, rows[0] as Readonly<Record<string, unknown>>))
-  return (session: Session): Effect.Effect<Observation, SqlError> =>
-    Clock.clockWith((clock) => {
-      const at = monotonicMillis(clock)
-      return Effect.catch(ask(session, at), (error) => {
-        const code = PgFailure.inputOf(error).sqlState
-        if (statement === little || code === undefined || !/^(42|0A)/.test(code)) return Effect.fail(error)
-        statement = little
-        return ask(session, at)
-      })
+    Effect.suspend(() => {
+      const asked = step
+      return Effect.catch(
+        Effect.map(session.query(questions[asked]!), ({ rows }) =>
+          observation(at, rows[0] as Readonly<Record<string, unknown>>)
+        ),
+        (error) => {
+          const code = PgFailure.inputOf(error).sqlState
+          if (asked === questions.length - 1 || code === undefined || !/^(42|0A)/.test(code)) return Effect.fail(error)
+          step = Math.max(step, asked + 1)
+          return ask(session, at)
+        }
+      )
     })
+  return (session: Session): Effect.Effect<Observation, SqlError> =>
+    Clock.clockWith((clock) => ask(session, monotonicMillis(clock)))
 }
 
 /** Asks a server through its pool. Bounded by whoever calls it. */

@@ -62,5 +62,9 @@ export const sample = <S extends Poolable>(pool: SessionPool<S>): Effect.Effect<
       { discard: true }
     )
   )
-  return Effect.asVoid(Effect.forkScoped(Effect.repeat(once, Schedule.spaced("1 second"))))
+  return Effect.gen(function* () {
+    const context = yield* Effect.context<never>()
+    yield* Effect.addFinalizer(() => Effect.sync(() => Telemetry.forget(context, Telemetry.attributes.pool, pool.name)))
+    yield* Effect.forkScoped(Effect.repeat(once, Schedule.spaced("1 second")))
+  })
 }

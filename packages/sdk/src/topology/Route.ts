@@ -115,7 +115,11 @@ export const make = (
   cluster: Cluster,
   want: Router.Want,
   overrides: PgFailure.Overrides,
-  options?: { readonly patience?: Duration.Input | undefined }
+  options?: {
+    readonly patience?: Duration.Input | undefined
+    /** What is asked of a server that is the only one there is, where servers come and go. */
+    readonly alone?: Router.Want | undefined
+  }
 ): Route => {
   const { topology } = cluster
   const patience = Duration.toMillis(Duration.fromInputUnsafe(options?.patience ?? "2 seconds"))
@@ -123,17 +127,21 @@ export const make = (
   const nodes = (): ReadonlyArray<Member> => topology.nodes.map(({ member }) => member)
   const only = cluster.watched ? undefined : topology.nodes[0]?.member
 
-  const wantOf = (call: Call): Router.Want =>
-    call.primary === true
-      ? { role: "primary", tried: call.tried }
-      : {
-          role: want.role,
-          fallback: want.fallback,
-          zone: want.zone,
-          maxLagMillis: call.maxLagMillis ?? want.maxLagMillis,
-          token: call.token,
-          tried: call.tried
-        }
+  const alone = options?.alone
+  const asked = (): Router.Want => (alone !== undefined && topology.nodes.length === 1 ? alone : want)
+
+  const wantOf = (call: Call): Router.Want => {
+    if (call.primary === true) return { role: "primary", tried: call.tried }
+    const { fallback, maxLagMillis, role, zone } = asked()
+    return {
+      role,
+      fallback,
+      zone,
+      maxLagMillis: call.maxLagMillis ?? maxLagMillis,
+      token: call.token,
+      tried: call.tried
+    }
+  }
 
   /** What is known now is enough to say which one. */
   const known = (wanted: Router.Want, now: number): Member | undefined => {
@@ -290,9 +298,10 @@ export const make = (
       if (cluster.closing()) return { serves: false }
       const one = only
       if (one !== undefined) return { serves: one.canServeNow() || one.outstanding() > 0 }
-      if (!topology.serves(want)) return { serves: false }
-      const { fallback, ...asked } = want
-      return { serves: true, degraded: topology.serves(asked) ? undefined : `served by the ${fallback}` }
+      const wanted = asked()
+      if (!topology.serves(wanted)) return { serves: false }
+      const { fallback, ...own } = wanted
+      return { serves: true, degraded: topology.serves(own) ? undefined : `served by the ${fallback}` }
     },
     nodes: () => topology.nodes.map((view) => NodeDetails.of(view, topology.wallTime(view.state.since))),
     onChange: (listener) => topology.onChange(listener)

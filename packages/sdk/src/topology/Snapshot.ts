@@ -22,12 +22,13 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Session } from "../pool/Session.ts"
 import type { AcquireError, PoolRequest, SessionPool } from "../pool/SessionPool.ts"
-import { DatabaseUnavailable, DeadlineExceeded, type ReplicaTooStale } from "../ReportError.ts"
+import { DatabaseUnavailable, DeadlineExceeded, InvalidConfiguration, type ReplicaTooStale } from "../ReportError.ts"
 import { traits } from "../Profile.ts"
 import { type Member, notAvailable } from "./Cluster.ts"
 import { Current, type Route } from "./Route.ts"
@@ -44,7 +45,40 @@ export interface Options {
 }
 
 /** What a group fails with, besides what runs in it. */
-export type SnapshotError = AcquireError | DatabaseUnavailable | ReplicaTooStale | DeadlineExceeded
+export type SnapshotError =
+  | AcquireError
+  | DatabaseUnavailable
+  | ReplicaTooStale
+  | DeadlineExceeded
+  | InvalidConfiguration
+
+/** What is wrong with the options, by name. */
+const issuesOf = (options: Options): InvalidConfiguration["issues"] => {
+  const issues: Array<InvalidConfiguration["issues"][number]> = []
+  const whole = (name: "sessions" | "retries", least: number): void => {
+    const value: unknown = options[name] ?? 0
+    if (!Number.isInteger(value) || (value as number) < least || (value as number) > 10_000) {
+      issues.push({ name, value: String(value), expected: `a whole number from ${least} to 10000` })
+    }
+  }
+  whole("sessions", 1)
+  whole("retries", 0)
+  const hold =
+    options.maxHold === undefined
+      ? 30_000
+      : Option.getOrUndefined(Option.map(Duration.fromInput(options.maxHold), Duration.toMillis))
+  if (hold === undefined || !(hold > 0 && hold <= 86_400_000)) {
+    issues.push({
+      name: "maxHold",
+      value: String(options.maxHold),
+      expected: "a duration above zero, at most a day, such as 30 seconds"
+    })
+  }
+  if (options.lane !== undefined && (typeof options.lane !== "string" || options.lane === "")) {
+    issues.push({ name: "lane", value: String(options.lane), expected: "the name of a lane" })
+  }
+  return issues
+}
 
 const begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
@@ -53,6 +87,10 @@ export const run =
   <Id>(role: Context.Key<Id, { readonly route: Route }>, options: Options) =>
   <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E | SnapshotError, R | Id> =>
     Effect.flatMap(role, ({ route }) => {
+      const issues = issuesOf(options)
+      if (issues.length > 0) {
+        return Effect.fail(new InvalidConfiguration({ subject: `snapshot of ${route.name}`, issues }))
+      }
       const once = Effect.suspend(() => group(route, options, self))
       const again = (left: number): Effect.Effect<A, E | SnapshotError, R> =>
         Effect.catchIf(
@@ -132,26 +170,28 @@ const sharing = (pool: SessionPool<Session>, snapshot: string, sessions: number)
     const permits = Semaphore.makeUnsafe(sessions)
     const idle: Array<Worker> = []
 
-    const open = (request: PoolRequest) =>
-      Effect.uninterruptibleMask((restore) =>
-        Effect.flatMap(Scope.fork(groupScope), (scope) =>
-          restore(
-            Effect.gen(function* () {
-              const session = yield* Scope.provide(pool.acquire(request), scope)
-              yield* session.begin(begin)
-              yield* session.query(`SET TRANSACTION SNAPSHOT '${snapshot.replaceAll("'", "''")}'`)
-              return { session, scope }
-            })
-          ).pipe(Effect.onExit((exit) => (Exit.isSuccess(exit) ? Effect.void : Scope.close(scope, exit))))
-        )
+    const open = (request: PoolRequest, restore: <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>) =>
+      Effect.flatMap(Scope.fork(groupScope), (scope) =>
+        restore(
+          Effect.gen(function* () {
+            const session = yield* Scope.provide(pool.acquire(request), scope)
+            yield* session.begin(begin)
+            yield* session.query(`SET TRANSACTION SNAPSHOT '${snapshot.replaceAll("'", "''")}'`)
+            return { session, scope }
+          })
+        ).pipe(Effect.onExit((exit) => (Exit.isSuccess(exit) ? Effect.void : Scope.close(scope, exit))))
       )
 
-    const take = (request: PoolRequest): Effect.Effect<Worker, AcquireError | SqlError> =>
+    /** Not to be left between the taking and whoever gives it back: only the opening of another one can be. */
+    const take = (
+      request: PoolRequest,
+      restore: <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+    ): Effect.Effect<Worker, AcquireError | SqlError> =>
       Effect.suspend(() => {
         for (let worker = idle.pop(); worker !== undefined; worker = idle.pop()) {
           if (worker.session.dead === undefined) return Effect.succeed(worker)
         }
-        return open(request)
+        return open(request, restore)
       })
 
     /** One that may be in any state goes back to its pool, which knows what to do with it. */
@@ -176,7 +216,7 @@ const sharing = (pool: SessionPool<Session>, snapshot: string, sessions: number)
     const use = (request: PoolRequest, f: (session: Session) => Effect.Effect<any, any, any>) =>
       permits.withPermits(1)(
         Effect.uninterruptibleMask((restore) =>
-          Effect.flatMap(restore(take(request)), (worker) =>
+          Effect.flatMap(take(request, restore), (worker) =>
             Effect.onExit(restore(f(worker.session)), (exit) => giveBack(worker, exit))
           )
         )
@@ -186,7 +226,7 @@ const sharing = (pool: SessionPool<Session>, snapshot: string, sessions: number)
         Effect.gen(function* () {
           yield* restore(permits.take(1))
           yield* Effect.addFinalizer(() => permits.release(1))
-          const worker = yield* restore(take(request))
+          const worker = yield* take(request, restore)
           yield* Effect.addFinalizer((exit) => giveBack(worker, exit))
           return worker.session
         })

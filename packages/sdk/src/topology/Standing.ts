@@ -4,8 +4,9 @@
  * **Fencing.** A promotion begins a new timeline. The highest one ever seen is remembered, so that an old primary that
  * comes back is refused even while the new one cannot be reached. Two servers that both claim to be primary on the same
  * timeline are told apart by their instance: the one in use stays, the other is fenced. A server of another cluster (its
- * system identifier differs from that of most nodes) is fenced too. What a server does not tell (CockroachDB has no
- * timelines) fences nobody.
+ * system identifier differs from that of most nodes) is fenced too. What a server does not tell (CockroachDB has neither
+ * timelines nor instances) fences nobody; but a server that was primary before another one, and does not tell its timeline, is
+ * not believed until it was seen as a standby: it would be taken for the new one.
  *
  * **Lag.** A server's own idea of its delay is wrong in both directions: after a quiet hour the first write looks an hour
  * old, and a standby that lost its upstream says it has replayed all it received. So positions that the primary was seen
@@ -14,6 +15,7 @@
  */
 import type { Lsn } from "./Lsn.ts"
 import * as NodeState from "./NodeState.ts"
+import { isDifferent, isSame } from "./NodeState.ts"
 
 /** Why a node is not used, whatever it says of itself. */
 export interface Fenced {
@@ -58,6 +60,8 @@ export interface Memory {
   /** The node that is used as primary, or was last. */
   readonly primary: string | undefined
   readonly primaryInstance: string | undefined
+  /** Nodes that were primary before the one in use, and were not seen as standbys since. */
+  readonly deposed: ReadonlySet<string>
   /** Positions of the primary on `timeline`, oldest first. */
   readonly samples: ReadonlyArray<Sample>
 }
@@ -69,6 +73,7 @@ export const empty: Memory = {
   timelineNode: undefined,
   primary: undefined,
   primaryInstance: undefined,
+  deposed: new Set(),
   samples: []
 }
 
@@ -102,6 +107,13 @@ export const judge = (
     next = { ...next, timeline: seen.timeline, timelineAt: seen.at, timelineNode: name, samples: [] }
   }
 
+  const returned = answered.filter(({ name, role }) => role === "replica" && next.deposed.has(name))
+  if (returned.length > 0) {
+    const deposed = new Set(next.deposed)
+    for (const { name } of returned) deposed.delete(name)
+    next = { ...next, deposed }
+  }
+
   const fenced = new Map<string, Fenced>()
   const claims: Array<Answer> = []
   for (const answer of answered) {
@@ -113,6 +125,8 @@ export const judge = (
     if (!ours(answer)) refuse("other-cluster", next.primary)
     else if (role !== "replica" && timeline !== undefined && timeline < (next.timeline ?? timeline)) {
       refuse("old-timeline", next.timelineNode)
+    } else if (role === "primary" && timeline === undefined && next.deposed.has(name)) {
+      refuse("second-primary", next.primary)
     } else if (role === "primary") claims.push(answer)
   }
 
@@ -128,7 +142,18 @@ export const judge = (
         })
       }
     }
-    next = remember({ ...next, primary: used.name, primaryInstance: used.seen.instance }, used.seen)
+    const { deposed, primary } = next
+    // Under another name, or on a new address behind one name, it may be the same server.
+    const isNew = primary !== undefined && primary !== used.name && !isSame(used.seen.instance, next.primaryInstance)
+    next = remember(
+      {
+        ...next,
+        primary: used.name,
+        primaryInstance: used.seen.instance,
+        deposed: isNew ? new Set([...deposed, primary].filter((name) => name !== used.name)) : deposed
+      },
+      used.seen
+    )
   }
 
   const standings = new Map<string, Standing>()
@@ -168,7 +193,7 @@ const clusterOf = (current: string | undefined, answered: ReadonlyArray<Answer>,
 /** Of servers that claim to be primary: the one in use, also under another name; else the one that has written most. */
 const choosePrimary = (memory: Memory, claims: ReadonlyArray<Answer>): Answer | undefined => {
   const rank = ({ name, seen }: Answer): number =>
-    name === memory.primary ? 2 : seen.instance === memory.primaryInstance ? 1 : 0
+    name === memory.primary ? 2 : isSame(seen.instance, memory.primaryInstance) ? 1 : 0
   let used = claims[0]
   for (const claim of claims) {
     const ahead = rank(claim) - rank(used!)
@@ -177,12 +202,9 @@ const choosePrimary = (memory: Memory, claims: ReadonlyArray<Answer>): Answer | 
   return used
 }
 
-/** Two servers that claim the same, by what they tell. Servers without timelines or instances are all used. */
+/** Two servers that claim the same, by what they tell. Servers that do not tell their instance are all used: peers. */
 const isOther = (used: NodeState.Observation, seen: NodeState.Observation): boolean =>
-  seen.timeline !== undefined &&
-  used.instance !== undefined &&
-  seen.instance !== undefined &&
-  seen.instance !== used.instance
+  isDifferent(seen.instance, used.instance)
 
 const remember = (memory: Memory, primary: NodeState.Observation): Memory => {
   const { at, lsn } = primary
