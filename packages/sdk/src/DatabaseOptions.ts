@@ -358,7 +358,8 @@ export const resolve = (
       (parsed.port !== undefined && !validPort(parsed.port))
     ) {
       // Somebody may have put a whole URL there: it is not shown.
-      issues.push({ name: fieldOf("host"), expected: "addresses such as 10.0.0.1:5432 (a URL goes into url)" })
+      const shown = typeof address === "string" ? undefined : { value: show(address) }
+      issues.push({ name: fieldOf("host"), ...shown, expected: "addresses such as 10.0.0.1:5432" })
     }
     return { host: parsed?.host ?? "", port: parsed?.port ?? port, zone: parsed?.zone, address: parsed?.address }
   })

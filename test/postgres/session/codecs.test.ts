@@ -19,7 +19,15 @@ layer(PgCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })("
       yield* server.query("create domain positive as int check (value > 0)")
       const cases: ReadonlyArray<readonly [expression: string, text: unknown]> = [
         ["'red'::colour", "red"],
-        ["array['red','green']::colour[]", "{red,green}"],
+        ["array['red','green']::colour[]", ["red", "green"]],
+        [
+          "array[array['red', null], array['green', 'red']]::colour[]",
+          [
+            ["red", null],
+            ["green", "red"]
+          ]
+        ],
+        ["array[1, 2]::positive[]", ["1", "2"]],
         ["int4range(1, 5)", "[1,5)"],
         ["'{[1,3),[5,7)}'::int4multirange", "{[1,3),[5,7)}"],
         ["row(1, 'x')::pair", "(1,x)"],
@@ -38,7 +46,8 @@ layer(PgCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })("
       ]
       const session = yield* connect(server)
       for (const [expression, text] of cases) {
-        for (let round = 0; round < 2; round++) assert.strictEqual(yield* value(session, expression), text, expression)
+        for (let round = 0; round < 2; round++)
+          assert.deepStrictEqual(yield* value(session, expression), text, expression)
       }
       assert.match(String(yield* value(session, "12.5::money")), /12\.50/)
       assert.isUndefined(session.dead)

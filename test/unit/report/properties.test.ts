@@ -83,7 +83,7 @@ const simulate = (seed: number) =>
     const doubtful = new Set<number>()
     const role = yield* makeRole(
       (execution) => {
-        const call = execution.params[0] as number
+        const { value: call } = execution.params[0] as { readonly value: number }
         byCall.set(call, [...(byCall.get(call) ?? []), execution])
         const roll = next()
         const wait = Effect.sleep(int(weather.slowest))

@@ -115,7 +115,7 @@ describe("a database refuses a field that it does not have", () => {
         leakDetection: { threshold: 1, stackevery: 1 },
         lanes: { report: { resrved: 1, shared: { sesions: 2 } } },
         hosts: [{ host: "10.0.0.1", zon: "a" }],
-        tls: { cert: "", kee: Redacted.make("hunter2") }
+        tls: { kee: Redacted.make("hunter2") }
       }),
       [
         "maxConections: unknown option",

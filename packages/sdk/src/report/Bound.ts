@@ -18,6 +18,7 @@ import type * as Route from "../topology/Route.ts"
 import type { Declared } from "./Declared.ts"
 import { fromSqlError } from "./Failure.ts"
 import * as ParamsCodec from "./ParamsCodec.ts"
+import * as ParamTypes from "./ParamTypes.ts"
 import * as Policies from "./Policies.ts"
 import * as Template from "./Template.ts"
 
@@ -26,6 +27,8 @@ export interface Bound {
   readonly role: RoleService
   readonly policies: Policies.Policies
   readonly overrides: PgFailure.Overrides
+  /** Gives the values of a statement the types of their fields, where one is a number. */
+  readonly typed: ReturnType<typeof ParamTypes.make>
 }
 
 /** The statement of one call, ready for the wire. */
@@ -37,23 +40,35 @@ export interface Compiled {
 /** Binds a report to the role that a fiber is given: once for each, at its first call there. */
 export const binder = (declared: Declared): ((fiber: Fiber.Fiber<unknown, unknown>) => Bound) => {
   const bounds = new WeakMap<RoleService, Bound>()
+  const typed = ParamTypes.make(declared.params)
   return (fiber) => {
     const role = Context.getUnsafe(fiber.context, declared.database)
     const known = bounds.get(role)
     if (known !== undefined) return known
     const overrides = fiber.getRef(PgFailure.CurrentOverrides)
-    const bound = { declared, role, policies: Policies.make(declared, role, overrides), overrides }
+    const bound = { declared, role, policies: Policies.make(declared, role, overrides), overrides, typed }
     bounds.set(role, bound)
     return bound
   }
 }
 
 /** The statement is built once a call, before a session is asked for. At once, unless the query is an effect. */
-export const compile = ({ declared, role }: Bound, params: unknown): Compiled | Effect.Effect<Compiled, any, any> => {
-  const built: unknown = declared.query(Template.remember(role.sql), params)
-  return Template.isCompilable(built)
-    ? compiled(built)
-    : Deadline.guard(Effect.map(built as Effect.Effect<Template.Compilable>, compiled))
+export const compile = (
+  { declared, role, typed }: Bound,
+  params: unknown
+): Compiled | Effect.Effect<Compiled, any, any> => {
+  const sql = Template.remember(role.sql)
+  const built: unknown = declared.query(sql, params)
+  if (!Template.isCompilable(built)) {
+    return Deadline.guard(Effect.map(built as Effect.Effect<Template.Compilable>, compiled))
+  }
+  const statement = compiled(built)
+  if (typed === undefined) return statement
+  const values = typed(params, statement, (params) => {
+    const again: unknown = declared.query(sql, params)
+    return Template.isCompilable(again) ? compiled(again) : undefined
+  })
+  return { sql: statement.sql, params: values }
 }
 
 const compiled = (statement: Template.Compilable): Compiled => {

@@ -16,7 +16,8 @@
  * | inet, cidr | binary | the address in the form of RFC 5952 |
  * | json, jsonb | binary | what `JSON.parse` gives; its fractions are the nearest float8 |
  * | enums, domains over them | text | the label |
- * | arrays of enums and of domains, ranges, multiranges, composites, `record` | text | PostgreSQL's literal, such as `{a,b}` or `[1,5)` |
+ * | arrays of enums, of domains, of any type of an extension | text | nested arrays of the elements' texts |
+ * | ranges, multiranges, composites, `record` | text | PostgreSQL's literal, such as `[1,5)` |
  * | macaddr, hstore, tsvector, tsquery, pg_lsn, xid, xid8, bit, varbit, money, point and other geometry, xml, void, any type of an extension | text | what psql prints |
  *
  * These fail their statement, and say that the column has to be cast to text: an instant outside of what a `Date` can
@@ -29,7 +30,7 @@ import type * as PgProtocol from "@effect/sql-pg/PgProtocol"
 import * as PgTypes from "@effect/sql-pg/PgTypes"
 import * as Result from "effect/Result"
 import type { TypeCodec } from "./Config.ts"
-import { type Reader, readerOf, readText } from "./Values.ts"
+import { type Reader, readArrayText, readerOf, readText } from "./Values.ts"
 
 export interface Field {
   readonly name: string
@@ -84,7 +85,25 @@ export interface Catalogue {
   readonly elementOf: (oid: number) => number | undefined
   /** The application's own codec, which knows best. */
   readonly isOwn: (oid: number) => boolean
+  /** Of types that are neither: whether they are arrays. The server is asked once for each. */
+  readonly arrays: Map<number, boolean>
 }
+
+/** Types of columns of which nobody knows yet whether they are arrays. Below are PostgreSQL's own. */
+export const strangers = (
+  columns: ReadonlyArray<PgProtocol.FieldDescription>,
+  catalogue: Catalogue
+): ReadonlyArray<number> => {
+  let found: Array<number> | undefined
+  for (const { dataTypeOid } of columns) {
+    if (dataTypeOid < 16_384 || catalogue.has(dataTypeOid) || catalogue.arrays.has(dataTypeOid)) continue
+    if (found === undefined) found = [dataTypeOid]
+    else if (!found.includes(dataTypeOid)) found.push(dataTypeOid)
+  }
+  return found ?? none
+}
+
+const none: ReadonlyArray<number> = []
 
 export const makeCatalogue = (types: ReadonlyArray<TypeCodec>): Catalogue => {
   if (types.length === 0) {
@@ -92,7 +111,8 @@ export const makeCatalogue = (types: ReadonlyArray<TypeCodec>): Catalogue => {
       registry: undefined,
       has: (oid) => builtin.has(oid),
       elementOf: (oid) => arrayElements.get(oid),
-      isOwn: () => false
+      isOwn: () => false,
+      arrays: new Map()
     }
   }
   const registry = PgTypes.makeRegistry()
@@ -111,7 +131,8 @@ export const makeCatalogue = (types: ReadonlyArray<TypeCodec>): Catalogue => {
     registry,
     has: (oid) => known.has(oid),
     elementOf: (oid) => elements.get(oid),
-    isOwn: (oid) => own.has(oid)
+    isOwn: (oid) => own.has(oid),
+    arrays: new Map()
   }
 }
 
@@ -159,7 +180,8 @@ export const describe = (
   const specials = columns.map((column, index): Reader | undefined => {
     if (received && column.format !== wanted[index]) return changed
     // Text is read by the codec of text, whatever the type behind it.
-    return wanted[index] === 1 ? readerOf(column.dataTypeOid, catalogue) : readText
+    if (wanted[index] === 1) return readerOf(column.dataTypeOid, catalogue)
+    return catalogue.arrays.get(column.dataTypeOid) === true ? readArrayText : readText
   })
   const uniform = wanted.every((format) => format === wanted[0])
   return {

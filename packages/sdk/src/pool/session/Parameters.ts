@@ -7,6 +7,7 @@
  * | string | text of unknown type: the server infers it from the statement |
  * | boolean | bool |
  * | number | int4, int8 when it does not fit, float8 when it is no integer; -0 is 0 |
+ * | number of a report's field | `Schema.Int`: int4; `Schema.Finite`, `Schema.Number`: float8, whole numbers too, and null |
  * | bigint | int8, numeric when it does not fit |
  * | Date | timestamptz, to the millisecond in any year |
  * | Uint8Array | bytea |
@@ -15,6 +16,10 @@
  * | empty array, array of nulls | an array literal of unknown type |
  * | nested arrays | an array literal of the element's array type |
  * | `PgTypes.int8(...)` and the like | what they say |
+ *
+ * Some of these types give way to what the statement itself asks for, which the server is asked once for each text
+ * (`ParameterTypes`): a float8 to numeric, with all digits of the number; an int4 to int8, numeric or float8; a timestamptz to
+ * timestamp or date, of the instant in UTC whatever the server's TimeZone; a text[] to an array of another type.
  *
  * Whatever has no single true answer fails with the parameter's position, before anything is sent.
  */
@@ -26,6 +31,18 @@ import * as Result from "effect/Result"
 export interface Bound {
   readonly type: number
   readonly parameter: PgTypes.Parameter
+}
+
+/** A number, or an array of numbers, whose type its field's schema tells: the same for every value. */
+export class FieldNumber {
+  readonly kind: "integer" | "real"
+  readonly isArray: boolean
+  readonly value: unknown
+  constructor(kind: "integer" | "real", isArray: boolean, value: unknown) {
+    this.kind = kind
+    this.isArray = isArray
+    this.value = value
+  }
 }
 
 /** Why a parameter cannot be sent. `at` is `$1`, or `$1[3]` for an element. */
@@ -218,6 +235,10 @@ const inferNested = (value: ReadonlyArray<unknown>, at: string): Bound => {
 }
 
 const inferArray = (value: ReadonlyArray<unknown>, at: string): Bound => {
+  for (let index = 0; index < value.length; index++) {
+    if (!(index in value))
+      throw new ParameterError(`${at}[${index + 1}]`, "is missing; a sparse array has no values there")
+  }
   if (value.some(Array.isArray)) return inferNested(value, at)
   const elements = value.map((one, index) => inferScalar(one, `${at}[${index + 1}]`))
   if (elements.every((one) => one.value === null)) {
@@ -253,8 +274,89 @@ const inferArray = (value: ReadonlyArray<unknown>, at: string): Bound => {
   }
 }
 
+/** Types that give way, and to what. */
+const yields = new Map<number, ReadonlySet<number> | "arrays">([
+  [OID.float8, new Set([OID.numeric])],
+  [OID.float8Array, new Set([OID.numericArray])],
+  [OID.int4, new Set([OID.int8, OID.numeric, OID.float8, OID.float4])],
+  [OID.int4Array, new Set([OID.int8Array, OID.numericArray, OID.float8Array])],
+  [OID.timestamptz, new Set([OID.timestamp, OID.date])],
+  [OID.timestamptzArray, new Set([OID.timestampArray, OID.dateArray])],
+  [OID.textArray, "arrays"]
+])
+
+/** Whether the type of a bound value is only what it is without a better one. An int4 of a plain number is meant. */
+export const isFlexible = (type: number, value: unknown): boolean =>
+  type === OID.int4 || type === OID.int4Array ? value instanceof FieldNumber : yields.has(type)
+
+/** The type to declare, where the server infers another one than the usual. */
+export const resolveType = (usual: number, inferred: number): number => {
+  const others = yields.get(usual)
+  if (others === undefined || inferred === usual) return usual
+  // A text is what an unknown type becomes.
+  if (others === "arrays") return inferred !== OID.text && inferred !== OID.varcharArray ? inferred : usual
+  return others.has(inferred) ? (inferred === OID.float4 ? OID.float8 : inferred) : usual
+}
+
+const decimal = (value: unknown): string =>
+  typeof value === "number" && Number.isInteger(value) && !Number.isSafeInteger(value)
+    ? BigInt(value).toString()
+    : String(value)
+
+/** A value under the type that the statement asks for. */
+export const bindAs = (value: unknown, type: number, position: number): Bound => {
+  const given = value instanceof FieldNumber ? value.value : value
+  if (given === null || given === undefined) return { type, parameter: make(type, null) }
+  switch (type) {
+    case OID.numeric:
+      return { type, parameter: make(0, decimal(given)) }
+    case OID.float8:
+      return { type, parameter: make(type, given) }
+    case OID.int8:
+      return { type, parameter: make(type, BigInt(given as number)) }
+    case OID.timestamp:
+    case OID.date:
+      return { type, parameter: make(0, instantText(given as Date)) }
+    default: {
+      const elements = (given as ReadonlyArray<unknown>).map((one) => (typeof one === "number" ? decimal(one) : one))
+      return { type, parameter: make(0, literalElement(elements, `$${position}`)) }
+    }
+  }
+}
+
+const bindField = ({ isArray, kind, value }: FieldNumber, position: number): Bound => {
+  const real = kind === "real"
+  if (isArray) {
+    const type = real ? OID.float8Array : OID.int4Array
+    if (value === null || value === undefined) return { type, parameter: make(type, null) }
+    const elements = value as ReadonlyArray<number | null>
+    if (elements.some(Array.isArray)) return inferArray(elements, `$${position}`)
+    return { type, parameter: make(type, elements) }
+  }
+  const type = real ? OID.float8 : OID.int4
+  if (value === null || value === undefined) return { type, parameter: make(type, null) }
+  return { type, parameter: make(type, value) }
+}
+
+/** An integer of a field is an int4 where the statement does not ask for more. */
+const checkInt4 = (value: unknown, at: Place): void => {
+  if (typeof value === "number" && !fitsInt4(value)) {
+    throw new ParameterError(at, "the integer does not fit int4, which the statement asks for; write ::int8 behind it")
+  }
+}
+
+/** What a value is bound as in the end must hold it. */
+export const checkFits = (value: unknown, type: number, position: number): void => {
+  if (!(value instanceof FieldNumber)) return
+  if (type === OID.int4) checkInt4(value.value, position)
+  else if (type === OID.int4Array && Array.isArray(value.value)) {
+    for (const [index, one] of value.value.entries()) checkInt4(one, `$${position}[${index + 1}]`)
+  }
+}
+
 /** Binds one value. Throws `ParameterError`. */
 export const bind = (value: unknown, position: number): Bound => {
+  if (value instanceof FieldNumber) return bindField(value, position)
   if (Array.isArray(value)) return inferArray(value, `$${position}`)
   const parameter = inferScalar(value, position)
   const { oid, value: bound } = parameter

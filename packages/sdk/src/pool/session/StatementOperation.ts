@@ -28,6 +28,7 @@ import type { SqlError } from "effect/sql/SqlError"
 import {
   asWanted,
   type ColumnError,
+  strangers,
   type Description,
   describe,
   type Field,
@@ -35,9 +36,20 @@ import {
   withFormats
 } from "./Columns.ts"
 import { serverError, statementError, withFacts } from "./Facts.ts"
-import { bind, driverCounts, encodeParse, mostParameters, RefusedError } from "./Parameters.ts"
+import {
+  bind,
+  bindAs,
+  checkFits,
+  driverCounts,
+  encodeParse,
+  isFlexible,
+  mostParameters,
+  RefusedError,
+  resolveType
+} from "./Parameters.ts"
 import { stateChangeIn } from "./SessionState.ts"
 import { DescriptionCache, frames, join, longText, type Prepared } from "./Statements.ts"
+import { beginFrame } from "./Transaction.ts"
 import { copyRefused, type Message, type Operation, type Wire } from "./Wire.ts"
 import type * as PgTypes from "@effect/sql-pg/PgTypes"
 
@@ -80,6 +92,11 @@ export interface StatementOptions {
 }
 
 const noFields: ReadonlyArray<Field> = []
+const noOids: ReadonlyArray<number> = []
+/** Of types of extensions and of users: arrays in PostgreSQL's common form. */
+const arraysAmong = `select t.oid::int8 as oid from pg_catalog.pg_type t
+  join pg_catalog.pg_type e on e.oid = t.typelem and e.typarray = t.oid
+  where t.oid = any($1::int8[]::oid[]) and e.typdelim = ','`
 // Behind a comment the word alone is enough: too careful is fine.
 const transactionEnd = /^\s*(?:(?:;|--|\/\*)[^]*?\b)?(?:commit|end|prepare\s+transaction)\b/i
 
@@ -135,6 +152,15 @@ export class StatementOperation implements Operation {
   readonly #onDone: (result: Result.Result<StatementResult, SqlError>) => void
 
   #types: ReadonlyArray<number> | undefined
+  /** A type may give way to what the statement asks for, and nobody has asked yet. */
+  #undeclared = false
+  /** The types that this cycle's question declares; what the server infers of the others; behind a savepoint. */
+  #asked: ReadonlyArray<number> | undefined
+  #inferred: ReadonlyArray<number> | undefined
+  #saved = false
+  /** Columns of types that nobody knows, and those types. */
+  #columns: ReadonlyArray<PgProtocol.FieldDescription> | undefined
+  #strangers: ReadonlyArray<number> = noOids
   #parameters: ReadonlyArray<PgTypes.Parameter> = []
   #prepared: Prepared | undefined
   /** This cycle only asks for the columns. */
@@ -204,14 +230,103 @@ export class StatementOperation implements Operation {
     }
     const types: Array<number> = []
     const parameters: Array<PgTypes.Parameter> = []
+    let flexible = false
     for (let index = 0; index < length; index++) {
-      const bound = bind(this.params[index], index + 1)
+      const value = this.params[index]
+      const bound = bind(value, index + 1)
       types.push(bound.type)
       parameters.push(bound.parameter)
+      flexible ||= isFlexible(bound.type, value)
     }
     this.#parameters = parameters
     this.#types = types
-    return types
+    if (flexible && length <= driverCounts) this.#declareTypes(types, parameters)
+    return this.#types
+  }
+
+  /** As the statement asks for them, if that is known. */
+  #declareTypes(usual: ReadonlyArray<number>, parameters: Array<PgTypes.Parameter>): void {
+    const declared = this.wire.shared.parameterTypes.get(this.sql, usual)
+    if (declared === undefined) {
+      this.#undeclared = true
+      return
+    }
+    this.#undeclared = false
+    this.#types = declared
+    for (let index = 0; index < declared.length; index++) {
+      const type = declared[index]!
+      if (type !== usual[index]) parameters[index] = bindAs(this.params[index], type, index + 1).parameter
+      else checkFits(this.params[index], type, index + 1)
+    }
+  }
+
+  /**
+   * Asks what the statement wants of its parameters: a Parse that declares nothing where a type gives way. It may fail where the
+   * usual types do not; in a transaction it stands behind a savepoint.
+   */
+  #questionFrame(prefix: Uint8Array | undefined, usual: ReadonlyArray<number>): Uint8Array {
+    this.#asked = usual.map((type, index) => (isFlexible(type, this.params[index]) ? 0 : type))
+    this.#saved = prefix === undefined && this.wire.status === "transaction"
+    this.#describing = true
+    return this.#with(this.#saved ? savepointFrame : prefix, [
+      this.#parse("", this.#asked),
+      describeUnnamed,
+      frames.sync
+    ])
+  }
+
+  #answered(asked: ReadonlyArray<number>): void {
+    const failure = this.#failure
+    // Not the statement: BEGIN has failed.
+    if (failure !== undefined && this.#prefixed) return this.finish(Result.fail(failure))
+    const usual = this.#types!
+    const inferred = failure === undefined ? this.#inferred : undefined
+    const declared = usual.map((type, index) =>
+      asked[index] === 0 && inferred !== undefined ? resolveType(type, inferred[index] ?? 0) : type
+    )
+    this.wire.shared.parameterTypes.set(this.sql, usual, declared)
+    this.#asked = undefined
+    this.#describing = false
+    this.#failure = undefined
+    this.#types = undefined
+    if (this.abandoned) return
+    this.wire.submit(this, true)
+    if (this.#saved) {
+      if (failure === undefined) this.#control("RELEASE SAVEPOINT sluice_types")
+      else this.#control("ROLLBACK TO SAVEPOINT sluice_types", "RELEASE SAVEPOINT sluice_types")
+    } else if (failure !== undefined && this.#begin !== undefined) {
+      this.wire.begin = this.#begin
+      this.#control("ROLLBACK")
+    }
+  }
+
+  /** Asks which of the types that nobody knows are arrays, ahead of the next cycle. */
+  #askArrays(columns: ReadonlyArray<PgProtocol.FieldDescription>): void {
+    const { catalogue, descriptions } = this.wire.shared
+    const oids = this.#strangers
+    const key = DescriptionCache.key(this.sql, this.#types!)
+    const prepared = this.#prepared
+    this.#columns = undefined
+    this.wire.submit(
+      new StatementOperation(this.wire, arraysAmong, [oids], { ours: true, prepare: false }, (result) => {
+        if (Result.isFailure(result) && this.wire.dead !== undefined) return this.finish(result)
+        // Who may not ask gets their texts.
+        const rows = Result.isSuccess(result) ? result.success.rows : []
+        const found = new Set(rows.map((row) => Number((row as { readonly oid: unknown }).oid)))
+        for (const oid of oids) catalogue.arrays.set(oid, found.has(oid))
+        const description = describe(columns, catalogue, false)
+        descriptions.set(key, description)
+        if (prepared !== undefined) prepared.description = description
+        if (!this.abandoned) this.wire.submit(this, true)
+      }),
+      true
+    )
+  }
+
+  #control(...statements: ReadonlyArray<string>): void {
+    for (const sql of statements.toReversed()) {
+      this.wire.submit(new StatementOperation(this.wire, sql, noValues, rollback, ignore), true)
+    }
   }
 
   #parse(name: string, types: ReadonlyArray<number>): Uint8Array {
@@ -229,6 +344,7 @@ export class StatementOperation implements Operation {
     this.#bound = false
     this.#begin = prefix
     const types = this.#types ?? this.#bindParameters()
+    if (this.#undeclared) return this.#questionFrame(prefix, types)
     if (!this.#named) return this.#unnamedFrame(types, prefix)
     let prepared = this.#prepared
     if (prepared === undefined || prepared.state === "lost") {
@@ -374,6 +490,7 @@ export class StatementOperation implements Operation {
       case "ParseComplete":
         return
       case "ParameterDescription":
+        if (this.#asked !== undefined) this.#inferred = message.parameterTypes
         return this.#compareParameters(message.parameterTypes.length)
       case "RowDescription":
         return this.#isAsking() ? this.#described(message.fields) : this.wire.desync("Unexpected RowDescription")
@@ -428,9 +545,12 @@ export class StatementOperation implements Operation {
 
   #described(columns: ReadonlyArray<PgProtocol.FieldDescription>): void {
     this.#ended = this.#describing
+    if (this.#asked !== undefined) return
     const { catalogue, descriptions } = this.wire.shared
     const key = DescriptionCache.key(this.sql, this.#types!)
     if (this.#describing) {
+      this.#strangers = strangers(columns, catalogue)
+      if (this.#strangers.length > 0) this.#columns = columns
       const description = describe(columns, catalogue, false)
       this.#remember(description)
       descriptions.set(key, description)
@@ -446,6 +566,7 @@ export class StatementOperation implements Operation {
 
   #describedNothing(): void {
     this.#ended = this.#describing
+    if (this.#asked !== undefined) return
     this.#remember(null)
     if (!this.#noRows) this.wire.shared.descriptions.set(DescriptionCache.key(this.sql, this.#types!), null)
     this.#expect(null)
@@ -458,6 +579,7 @@ export class StatementOperation implements Operation {
   onReady(): void {
     const failure = this.#failure
     if (failure === undefined && !this.#ended) return this.#unanswered()
+    if (this.#asked !== undefined && this.#mistake === undefined) return this.#answered(this.#asked)
     const prepared = this.#prepared
     if (this.#parsing && prepared !== undefined) this.#parsed(prepared, failure === undefined)
     if (failure !== undefined) return this.#failed(failure)
@@ -468,7 +590,9 @@ export class StatementOperation implements Operation {
         this.#forget()
         return this.finish(Result.fail(this.#mistake))
       }
-      if (!this.abandoned) this.wire.submit(this, true)
+      if (this.abandoned) return
+      if (this.#columns !== undefined) this.#askArrays(this.#columns)
+      else this.wire.submit(this, true)
       return
     }
     if (this.abandoned) return
@@ -562,6 +686,7 @@ export class StatementOperation implements Operation {
 
 const writes = /\b(?:insert|update|delete|merge|call)\b/i
 const copies = /^\s*(?:(?:--[^\n]*\n|\/\*[^]*?\*\/|;)\s*)*copy\b[^]*\b(?:to\s+stdout|from\s+stdin)\b/i
+const savepointFrame = beginFrame("SAVEPOINT sluice_types")
 const noValues: ReadonlyArray<unknown> = []
 const rollback: StatementOptions = { noRows: true, ours: true, operation: "rollback" }
 const ignore = (): void => {}

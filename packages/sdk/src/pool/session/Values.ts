@@ -98,8 +98,24 @@ const readNumeric =
   }
 
 const mayBeInexact = /\d{16}|e\+?\d{3}/i
-const strings = /"(?:[^"\\]|\\.)*"/g
-const numbers = /-?\d[\d.eE+-]*/g
+
+/** The numbers of a json text, strings passed over. Not by a regular expression: a long string overflows its stack. */
+function* numbersOf(text: string): Generator<string> {
+  for (let at = 0; at < text.length; at++) {
+    const code = text.charCodeAt(at)
+    if (code === 34) {
+      for (at++; at < text.length && text.charCodeAt(at) !== 34; at++) if (text.charCodeAt(at) === 92) at++
+    } else if (code === 45 || (code >= 48 && code <= 57)) {
+      const from = at
+      while (at + 1 < text.length && inNumber(text.charCodeAt(at + 1))) at++
+      yield text.slice(from, at + 1)
+    }
+  }
+}
+
+/** `0` to `9`, `.`, `+`, `-`, `e`, `E`. */
+const inNumber = (code: number): boolean =>
+  (code >= 48 && code <= 57) || code === 46 || code === 43 || code === 45 || code === 101 || code === 69
 
 /** Digits before the exponent, without sign, point, and zeros that say nothing. */
 const significant = (text: string): string => text.replace(/[-.]|e.*/gi, "").replace(/^0+|0+$/g, "")
@@ -114,7 +130,7 @@ const isExact = (token: string): boolean => {
 
 const parseJson = (text: string): unknown => {
   if (mayBeInexact.test(text)) {
-    for (const [token] of text.replace(strings, '""').matchAll(numbers)) {
+    for (const token of numbersOf(text)) {
       if (isExact(token)) continue
       throw new Error(
         "it holds a number that JavaScript would change; cast the column to text, or the number to a string"
@@ -123,6 +139,9 @@ const parseJson = (text: string): unknown => {
   }
   return JSON.parse(text)
 }
+
+/** A copy: a part of the buffer that was read would keep all of it. */
+const readBytes: Reader = (bytes, offset, size) => Uint8Array.prototype.slice.call(bytes, offset, offset + size)
 
 const readJson: Reader = (bytes, offset, size) => parseJson(readText(bytes, offset, size) as string)
 
@@ -150,6 +169,8 @@ const specialReader = (oid: number, registry: PgTypes.Registry | undefined): Rea
       return readInterval(driverReader(oid, registry))
     case OID.numeric:
       return readNumeric(driverReader(oid, registry))
+    case OID.bytea:
+      return readBytes
     case OID.json:
       return readJson
     case OID.jsonb:
@@ -203,6 +224,51 @@ const readArray =
     }
     return dimensions === 1 ? values : nest(values, lengths)
   }
+
+/**
+ * The text of an array, `{a,"b c",NULL,{...}}`, as nested arrays of texts: what PostgreSQL prints of an array whose elements
+ * nobody reads in binary.
+ */
+export const readArrayText: Reader = (bytes, offset, size) => {
+  const text = readText(bytes, offset, size) as string
+  // Bounds that do not begin at 1 stand in front: `[0:1]={a,b}`.
+  let at = text.charCodeAt(0) === 91 ? text.indexOf("=") + 1 : 0
+  const broken = (): never => {
+    throw new Error("a broken array")
+  }
+  const element = (): unknown => {
+    if (text[at] === "{") return list()
+    if (text[at] === '"') {
+      let value = ""
+      for (at++; text[at] !== '"'; at++) {
+        if (at >= text.length) broken()
+        if (text[at] === "\\") at++
+        value += text[at]
+      }
+      at++
+      return value
+    }
+    const from = at
+    while (at < text.length && text[at] !== "," && text[at] !== "}") at++
+    const value = text.slice(from, at)
+    return value === "NULL" ? null : value
+  }
+  const list = (): ReadonlyArray<unknown> => {
+    const values: Array<unknown> = []
+    at++
+    if (text[at] === "}") {
+      at++
+      return values
+    }
+    for (;;) {
+      values.push(element())
+      const next = text[at++]
+      if (next === "}") return values
+      if (next !== ",") broken()
+    }
+  }
+  return text[at] === "{" ? list() : broken()
+}
 
 const nest = (values: ReadonlyArray<unknown>, lengths: ReadonlyArray<number>): ReadonlyArray<unknown> => {
   let level = values

@@ -16,6 +16,7 @@ import { connectionError, isFatalSeverity, serverError, type SessionFacts, state
 import { type Catalogue, makeCatalogue } from "./Columns.ts"
 import { type BindEncoder, makeBindEncoder, ParameterError, RefusedError } from "./Parameters.ts"
 import { changed, changesNames, stateChangeOf } from "./SessionState.ts"
+import { ParameterTypes } from "./ParameterTypes.ts"
 import { OperationQueue } from "./OperationQueue.ts"
 import { afterSilence } from "./Silence.ts"
 import type { Started } from "./Startup.ts"
@@ -76,6 +77,7 @@ const ownedByCaller: ReadonlySet<string> = new Set([
 interface Shared {
   readonly descriptions: DescriptionCache
   readonly catalogue: Catalogue
+  readonly parameterTypes: ParameterTypes
   readonly encodeBind: BindEncoder
 }
 
@@ -85,7 +87,12 @@ const sharedOf = (config: ResolvedConfig): Shared => {
   const known = sharedByConfig.get(config)
   if (known !== undefined) return known
   const catalogue = makeCatalogue(config.types)
-  const made = { descriptions: new DescriptionCache(1000), catalogue, encodeBind: makeBindEncoder(catalogue.registry) }
+  const made = {
+    descriptions: new DescriptionCache(1000),
+    catalogue,
+    parameterTypes: new ParameterTypes(1000),
+    encodeBind: makeBindEncoder(catalogue.registry)
+  }
   sharedByConfig.set(config, made)
   return made
 }
