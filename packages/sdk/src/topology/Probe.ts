@@ -43,6 +43,12 @@ export interface Probe {
   readonly refresh: Effect.Effect<void>
 }
 
+/** One turn of the loop, in which sockets are read. */
+const oneTurn = Effect.callback<void>((resume) => {
+  const turn = setImmediate(() => resume(Effect.void))
+  return Effect.sync(() => clearImmediate(turn))
+})
+
 const everySecond = Schedule.jittered(Schedule.spaced("1 second"))
 const everyQuarter = Schedule.jittered(Schedule.spaced("250 millis"))
 
@@ -60,7 +66,11 @@ export const make = <A, E>(options: Options<A, E>): Effect.Effect<Probe, never, 
 
     // In a fiber of its own: leaving a look that does not let itself be interrupted must not hold up the loop.
     const lookOnce = Effect.exit(
-      Effect.timeoutOrElse(apart(look), { duration: timeout, orElse: () => Effect.fail("timeout" as const) })
+      Effect.raceFirst(
+        apart(look),
+        // A process that was busy finds the timer due before it has read the answer: the sockets come first.
+        Effect.andThen(Effect.andThen(clock.sleep(timeout), oneTurn), Effect.fail("timeout" as const))
+      )
     )
 
     const once = Effect.gen(function* () {
