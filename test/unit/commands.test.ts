@@ -1,4 +1,7 @@
-/** The commands of this repository say how they are used, and refuse in one line what they do not know. */
+/**
+ * The commands of this repository say how they are used, and refuse in one line what they do not know: also on a machine that
+ * has none of the programs that some tests need (PgBouncer and the like).
+ */
 import { assert, describe, it } from "@effect/vitest"
 import { spawn } from "node:child_process"
 import { repository } from "../support/program.ts"
@@ -8,7 +11,8 @@ const run = (file: string, args: ReadonlyArray<string>) =>
     const child = spawn(
       process.execPath,
       ["--conditions=@sluice/source", "--import", import.meta.resolve("tsx"), file, ...args],
-      { cwd: repository, stdio: ["ignore", "pipe", "pipe"] }
+      // Nothing of the machine is found: what they say must not depend on it.
+      { cwd: repository, env: { ...process.env, PATH: "/nowhere" }, stdio: ["ignore", "pipe", "pipe"] }
     )
     const heard = { stdout: "", stderr: "" }
     child.stdout.on("data", (chunk) => (heard.stdout += String(chunk)))
