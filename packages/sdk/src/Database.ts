@@ -26,6 +26,7 @@ import type * as Scope from "effect/Scope"
 import type * as SqlClient from "effect/sql/SqlClient"
 import * as DatabaseConfig from "./DatabaseConfig.ts"
 import { type Options, type Resolved, resolve } from "./DatabaseOptions.ts"
+import { listenLane, type PoolRequest } from "./pool/SessionPool.ts"
 import * as SqlClients from "./pool/SqlClients.ts"
 import { optionFields, unknownIssues } from "./internal/databaseFields.ts"
 import { fields } from "./internal/fields.ts"
@@ -67,7 +68,10 @@ export interface RoleService {
   readonly route: Route.Route
   /** Ends its sessions within the two deadlines of the option `shutdown`; see {@link Cluster.Cluster}. */
   readonly shutdown: Effect.Effect<void>
-  /** Effect's client over the pool of this role: statements, transactions, streams, `listen` and `notify`. */
+  /**
+   * Effect's client over the pool of this role: statements, transactions, streams, `listen` and `notify`. A `listen` holds a
+   * session of the pool until its scope ends, in the lane `listen`.
+   */
   readonly sql: PgClient
 }
 
@@ -280,10 +284,13 @@ const makeRole = Effect.fnUntraced(function* (
   })
   if (Option.isSome(health)) yield* health.value.register(route.source)
   const request = { lane: interactive, name: "sql" }
+  const acquire = (request: PoolRequest) =>
+    Effect.suspend(() => route.attempt({ key: name, tried: [] }, ({ pool }) => pool.acquire(request)))
   const sql = yield* SqlClients.makeWithReactivity(
     {
       use: (f) => route.attempt({ key: name, tried: [] }, ({ pool }) => pool.use(request, f)),
-      acquire: Effect.suspend(() => route.attempt({ key: name, tried: [] }, ({ pool }) => pool.acquire(request)))
+      acquire: acquire(request),
+      listen: acquire({ lane: listenLane, name: "listen" })
     },
     {
       config: { host: options.host, port: options.port, database: options.name, username: options.user },

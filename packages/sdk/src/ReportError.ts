@@ -146,6 +146,16 @@ export const Holder = Schema.Struct({
 })
 export type Holder = typeof Holder.Type
 
+/** The sessions of a pool, as somebody found them who went without. */
+export const PoolAccount = Schema.Struct({
+  pool: Schema.String,
+  counts: PoolCounts,
+  /** Five at the most, the longest first. */
+  holders: Schema.Array(Holder),
+  heldByCaller: Schema.optionalKey(Schema.Int)
+})
+export type PoolAccount = typeof PoolAccount.Type
+
 /** The caller waited for a session as long as it was allowed to. */
 export class AcquireTimeout extends Schema.TaggedError<AcquireTimeout>("@sluice/sdk/AcquireTimeout")(
   "AcquireTimeout",
@@ -156,6 +166,8 @@ export class AcquireTimeout extends Schema.TaggedError<AcquireTimeout>("@sluice/
     waitedMillis: Schema.Finite,
     counts: PoolCounts,
     holders: Schema.Array(Holder),
+    /** Sessions of the pool that the caller holds itself, by its fiber, its scope or its transaction. None come back while it waits. */
+    heldByCaller: Schema.optionalKey(Schema.Int),
     lastError: Schema.optionalKey(LastError)
   },
   { httpApiStatus: 503 }
@@ -167,6 +179,7 @@ export class AcquireTimeout extends Schema.TaggedError<AcquireTimeout>("@sluice/
       `${this.pool}: no session for lane ${this.lane} after ${seconds(this.waitedMillis)} (${this.reason}): ` +
       `${leased} leased, ${idle} idle, ${connecting} connecting, ${draining} draining of ${max}, ${waiting} waiting` +
       (holders === "" ? "" : `; longest held by ${holders}`) +
+      (this.heldByCaller === undefined ? "" : `; ${this.heldByCaller} held by the caller itself while it waits`) +
       afterLastError(this.lastError)
     )
   }
@@ -186,7 +199,9 @@ export class Overloaded extends Schema.TaggedError<Overloaded>("@sluice/sdk/Over
     key: Schema.String,
     limit: Schema.Finite,
     waiting: Schema.Int,
-    retryAfterMillis: Schema.optionalKey(Schema.Finite)
+    retryAfterMillis: Schema.optionalKey(Schema.Finite),
+    /** Where the policy is `pool`: its sessions at that instant. */
+    sessions: Schema.optionalKey(PoolAccount)
   },
   { httpApiStatus: 503 }
 ) {

@@ -167,7 +167,7 @@ describe("a caller who waits", () => {
 })
 
 describe("what waits no more", () => {
-  const ticket = () => new Ticket<any>(undefined as never, "t", 0, 0)
+  const ticket = () => new Ticket<any>(undefined as never, "t", 0, 0, undefined as never, undefined)
 
   it("is not missed in its queue", () => {
     const queue = new WaitQueue<any>()

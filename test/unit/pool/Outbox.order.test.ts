@@ -18,7 +18,7 @@ describe("the outbox", () => {
     const outbox = new Outbox<Poolable>(Effect.runFork)
     const resumed: Array<string> = []
     const ticket = (name: string, then = (): void => {}): Ticket<Poolable> => {
-      const made = new Ticket(lane, name, 0, Infinity)
+      const made = new Ticket(lane, name, 0, Infinity, undefined as never, undefined)
       made.outcome = Effect.die("not looked at in here")
       made.resume = () => {
         resumed.push(name)

@@ -170,7 +170,7 @@ describe("the heap of deadlines", () => {
       const model: Array<Ticket<any>> = []
       for (let step = 0; step < 60; step++) {
         if (below(3) > 0 || model.length === 0) {
-          const ticket = new Ticket<any>(undefined as never, "t", 0, 0)
+          const ticket = new Ticket<any>(undefined as never, "t", 0, 0, undefined as never, undefined)
           ticket.deadline = below(20)
           heap.add(ticket)
           model.push(ticket)

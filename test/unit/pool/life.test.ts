@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -7,7 +8,7 @@ import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import type { FakeSession } from "./FakeSession.ts"
 import { FakeServer, lost } from "./FakeSession.ts"
-import { collect, type FakePool, hold, makePool, request, start, timed } from "./fixture.ts"
+import { collect, type FakePool, hold, makePool, request, start, timed, told } from "./fixture.ts"
 
 /** Opens `count` sessions by holding them together. */
 const warm = (pool: FakePool, count: number) =>
@@ -166,6 +167,59 @@ describe("return", () => {
       yield* TestClock.adjust(60)
       yield* Fiber.join(holder)
       assert.strictEqual(yield* Fiber.join(waiter), 2)
+    })
+  )
+
+  it.effect("one that dies while it is held gives up its place at once, and a waiter is admitted (sql-pg)", () =>
+    Effect.gen(function* () {
+      const server = new FakeServer()
+      const { leases, pool } = yield* told(server, {
+        max: 2,
+        lanes: { batch: { cap: 1 } },
+        leakDetection: { threshold: "5 seconds" }
+      })
+      const latch = yield* Deferred.make<void>()
+      const keep = (session: FakeSession) => Effect.as(Deferred.await(latch), session.id)
+      const holder = yield* start(pool.use({ ...request, lane: "batch" }, keep))
+      const other = yield* start(Effect.scoped(Effect.flatMap(pool.acquire(request), keep)))
+      const waiters = [yield* start(hold(pool, 1, { lane: "batch" })), yield* start(hold(pool, 1))]
+      yield* TestClock.adjust("10 seconds")
+      for (const session of server.open) session.die(lost("terminated", "57P01"))
+      yield* TestClock.adjust(1_000)
+      assert.deepStrictEqual(yield* Effect.forEach(waiters, Fiber.join), [3, 4])
+      assert.deepInclude(yield* pool.stats, { leased: 0, waiting: 0, idle: 2, draining: 0 })
+      const ends = () => leases.filter(([what]) => what === "release").length
+      assert.strictEqual(ends(), 4)
+      // Both holders still have theirs; their way back is not counted again.
+      assert.isUndefined(holder.pollUnsafe())
+      yield* Deferred.succeed(latch, undefined)
+      assert.deepStrictEqual([yield* Fiber.join(holder), yield* Fiber.join(other)], [1, 2])
+      assert.strictEqual(ends(), 4)
+      const stats = yield* pool.stats
+      assert.deepInclude(stats, { leased: 0, waiting: 0, idle: 2, draining: 0 })
+      assert.deepInclude(stats.lanes["batch"], { leased: 0 })
+      assert.deepInclude(stats.counters, { leaksSuspected: 2, leaksReturned: 2 })
+      assert.strictEqual(stats.counters.closed.died, 2)
+      // The lane may hold as many as before, no fewer and no more.
+      yield* start(hold(pool, 10, { lane: "batch" }))
+      const second = yield* start(hold(pool, 10, { lane: "batch" }))
+      assert.deepInclude((yield* pool.stats).lanes["batch"], { leased: 1, waiting: 1 })
+      yield* TestClock.adjust(100)
+      yield* Fiber.join(second)
+    })
+  )
+
+  it.effect("a close does not wait for who holds a dead one", () =>
+    Effect.gen(function* () {
+      const server = new FakeServer()
+      const { pool } = yield* told(server, { max: 1 })
+      yield* start(pool.use(request, () => Effect.never))
+      const closing = yield* start(timed(pool.close({ graceful: "5 seconds", hard: "2 seconds" })))
+      yield* TestClock.adjust(100)
+      assert.isUndefined(closing.pollUnsafe())
+      server.sessions[0]!.die(lost("terminated", "57P01"))
+      yield* TestClock.adjust(1)
+      assert.isAtMost((yield* Fiber.join(closing)).millis, 101)
     })
   )
 

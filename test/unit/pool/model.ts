@@ -33,6 +33,8 @@ interface Request {
   readonly deadline: number
   readonly latch: Deferred.Deferred<void>
   state: "waiting" | "holding" | "ended"
+  /** What it was given. When that dies, its place is for others: its holder counts no more. */
+  session: FakeSession | undefined
   fiber: Fiber.Fiber<unknown, unknown> | undefined
 }
 
@@ -71,8 +73,11 @@ export const run = Effect.fnUntraced(function* (seed: number) {
   let closed = false
   let sabotaged = false
   let lastUsed = 0
+  /** Leases that were told and whose end was not. */
+  let told = 0
   const waiting = () => requests.filter((r) => r.state === "waiting")
-  const holding = () => requests.filter((r) => r.state === "holding")
+  const keeping = () => requests.filter((r) => r.state === "holding")
+  const holding = () => keeping().filter((r) => r.session!.dead === undefined)
   const heldBy = (lane: string) => holding().filter((r) => r.lane === lane).length
   const inMain = (r: { lane: string }) => r.lane !== "control"
   const limit = () => max + drainBudget + 2 * control
@@ -114,6 +119,7 @@ export const run = Effect.fnUntraced(function* (seed: number) {
     validateAfterIdle: random.pick([0, 300, 1_000]),
     drainOverflow: random.pick(["hold", "hold", "destroy"] as const),
     housekeepingInterval: 2_000,
+    listener: { onAcquire: () => void told++, onRelease: () => void told-- },
     // Here virtual time stands still when a run fails.
     closeGraceful: 0,
     closeHard: 0
@@ -143,6 +149,7 @@ export const run = Effect.fnUntraced(function* (seed: number) {
       }
     }
     request.state = "holding"
+    request.session = session
     session.holder = request
   }
 
@@ -160,7 +167,11 @@ export const run = Effect.fnUntraced(function* (seed: number) {
       for (const other of waiting()) if (random.chance(0.5)) other.fiber?.interruptUnsafe()
     }
     if (mode === "unclean") session.clean = false
-    if (mode === "kill") session.die(lost("killed by its holder"))
+    if (mode === "kill") {
+      // Its place is free in the same breath.
+      sabotaged = true
+      session.die(lost("killed by its holder"))
+    }
     const work = mode === "query" ? session.query(random.pick([1, 5, 700])) : Deferred.await(request.latch)
     return Effect.ensuring(
       Effect.asVoid(work),
@@ -180,6 +191,7 @@ export const run = Effect.fnUntraced(function* (seed: number) {
       deadline: Math.min(own ?? Infinity, now() + acquireTimeout),
       latch: Deferred.makeUnsafe<void>(),
       state: "waiting",
+      session: undefined,
       fiber: undefined
     }
     requests.push(request)
@@ -189,7 +201,7 @@ export const run = Effect.fnUntraced(function* (seed: number) {
     const call = random.chance(0.7)
       ? pool.use(asked, (session) => hold(request, session, mode))
       : Effect.scoped(Effect.flatMap(pool.acquire(asked), (session) => hold(request, session, mode)))
-    const told = Effect.onExit(call, (exit) =>
+    const watched = Effect.onExit(call, (exit) =>
       Effect.sync(() => {
         if (request.state === "holding") problems.push(`${request.id} ended while it held`)
         request.state = "ended"
@@ -203,7 +215,7 @@ export const run = Effect.fnUntraced(function* (seed: number) {
         }
       })
     )
-    return Effect.map(Effect.forkDetach(told, { startImmediately: true }), (fiber) => {
+    return Effect.map(Effect.forkDetach(watched, { startImmediately: true }), (fiber) => {
       request.fiber = fiber
     })
   }
@@ -218,7 +230,7 @@ export const run = Effect.fnUntraced(function* (seed: number) {
     [
       18,
       () => {
-        const request = holding().length > 0 ? random.pick(holding()) : undefined
+        const request = keeping().length > 0 ? random.pick(keeping()) : undefined
         trace.push(`${now()} release ${request?.id}`)
         return request === undefined ? Effect.void : Effect.asVoid(Deferred.succeed(request.latch, undefined))
       }
@@ -302,6 +314,7 @@ export const run = Effect.fnUntraced(function* (seed: number) {
 
   const check = Effect.fnUntraced(function* () {
     const stats = yield* pool.stats
+    if (told !== stats.leased + stats.control.leased) problems.push(`${told} leases were told, ${stats.leased} are`)
     for (const request of waiting()) {
       if (request.deadline <= now()) problems.push(`${request.id} waits past its deadline ${request.deadline}`)
     }
@@ -362,7 +375,8 @@ export const run = Effect.fnUntraced(function* (seed: number) {
   suspended = false
   yield* pool.resume
   for (let round = 0; round < 40 && requests.some((r) => r.state !== "ended"); round++) {
-    for (const request of holding()) yield* Deferred.succeed(request.latch, undefined)
+    sabotaged = false
+    for (const request of keeping()) yield* Deferred.succeed(request.latch, undefined)
     yield* advance(500)
     yield* check()
   }
@@ -387,6 +401,7 @@ export const run = Effect.fnUntraced(function* (seed: number) {
   yield* advance(10_000)
   if (server.sockets > 0) problems.push(`${server.sockets} sockets are open after close`)
   if (waiting().length > 0) problems.push("somebody waits after close")
+  if (told !== 0) problems.push(`the ends of ${told} leases were not told`)
   if (problems.length > 0) {
     return yield* Effect.die(new Error(`seed ${seed}: ${problems.join("; ")}\n${trace.slice(-40).join("\n")}`))
   }

@@ -148,6 +148,7 @@ export class Care<S extends Poolable> {
 
   /** Destroys the socket now. */
   discard(entry: Entry<S>, reason: ClosedReason, error?: SqlError): void {
+    if (entry.ticket !== undefined) this.core.endLease(entry.ticket.lane, entry, this.core.now())
     this.forget(entry)
     this.closedFor(entry, reason, error)
     entry.session.destroy()

@@ -4,6 +4,7 @@
 import type { Compartment, Entry } from "./Entry.ts"
 import type { Poolable } from "./Poolable.ts"
 import { type PoolCore, provenMillis } from "./PoolCore.ts"
+import { listenLane } from "./PoolOptions.ts"
 import * as Report from "./PoolReport.ts"
 
 export class Housekeeper<S extends Poolable> {
@@ -91,7 +92,8 @@ export class Housekeeper<S extends Poolable> {
   }
 
   private isLeak(entry: Entry<S>, now: number): boolean {
-    return entry.ticket !== undefined && !entry.leakReported && now - entry.leasedAt >= this.core.settings.leakThreshold
+    if (entry.ticket === undefined || entry.leakReported || entry.ticket.lane.name === listenLane) return false
+    return now - entry.leasedAt >= this.core.settings.leakThreshold
   }
 
   private reportLeak(entry: Entry<S>, now: number): void {

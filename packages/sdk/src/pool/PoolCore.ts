@@ -11,6 +11,7 @@ import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type * as Random from "effect/Random"
+import type * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
 import { monotonicMillis } from "../internal/Monotonic.ts"
 import { Alarm } from "./Alarm.ts"
@@ -48,6 +49,8 @@ export interface PoolRequest {
    * `acquireTimeout` bounds it in any case.
    */
   readonly deadline?: number | (() => number) | undefined
+  /** Who will hold it, where somebody else asks on its behalf. */
+  readonly holder?: Fiber.Fiber<unknown, unknown> | undefined
 }
 
 export class PoolCore<S extends Poolable> {
@@ -136,9 +139,9 @@ export class PoolCore<S extends Poolable> {
     return lane
   }
 
-  ticket(request: PoolRequest): Ticket<S> {
+  ticket(request: PoolRequest, fiber: Fiber.Fiber<unknown, unknown>, scope?: Scope.Scope): Ticket<S> {
     const lane = this.lane(request.lane)
-    return new Ticket(lane, request.name, request.priority ?? lane.priority, request.deadline ?? Infinity)
+    return new Ticket(lane, request.name, request.priority ?? lane.priority, request.deadline ?? Infinity, fiber, scope)
   }
 
   // --- the hot path ---------------------------------------------------------------------------------------------
@@ -161,7 +164,6 @@ export class PoolCore<S extends Poolable> {
   finish(ticket: Ticket<S>): void {
     const entry = ticket.entry
     if (entry !== undefined) {
-      ticket.entry = undefined
       this.release(ticket.lane, entry)
     } else if (ticket.bucket !== undefined) {
       this.counters.abandonedWaits++
@@ -203,17 +205,21 @@ export class PoolCore<S extends Poolable> {
     }
   }
 
-  private release(lane: Lane<S>, entry: Entry<S>): void {
+  /** The holder gives back, or is left with a session that is of no use: what it does with that is counted no more. */
+  endLease(lane: Lane<S>, entry: Entry<S>, now: number): void {
     lane.gave()
+    entry.ticket!.entry = undefined
     entry.ticket = undefined
-    // Closing took it away while it was held.
-    if (entry.state !== "leased") return
-    const now = this.now()
-    const home = entry.home
-    const session = entry.session
     this.options.listener?.onRelease?.(lane.name, now - entry.leasedAt)
     if (entry.leakReported) this.care.leakReturned(lane, entry, now)
     entry.stack = entry.span = undefined
+  }
+
+  private release(lane: Lane<S>, entry: Entry<S>): void {
+    const now = this.now()
+    const home = entry.home
+    const session = entry.session
+    this.endLease(lane, entry, now)
     entry.idleSince = entry.aliveAt = now
     if (
       home.waiting === 0 &&
@@ -350,9 +356,11 @@ export class PoolCore<S extends Poolable> {
     if (entry.state === "gone" || entry.state === "away") return
     const now = this.now()
     if (entry.uses === 0 && now - entry.openedAt < provenMillis) this.connector.stillborn(cause, entry.openedAt)
-    if (entry.state === "idle") this.care.discard(entry, "died", cause)
+    // A holder finds out by itself, when it likes: its place is for others from now on.
+    if (entry.state === "idle" || entry.state === "leased") this.care.discard(entry, "died", cause)
     this.moveGeneration(entry.generation, "corpse")
     this.pumpAll()
+    this.onChange("ended")
     this.flush()
   }
 

@@ -37,7 +37,14 @@ export type PoolEvent =
   | { readonly _tag: "Down"; readonly error: LastError }
   | { readonly _tag: "Up"; readonly downMillis: number }
   | { readonly _tag: "GenerationMoved"; readonly generation: number; readonly reason: "corpse" | "evicted" }
-  | { readonly _tag: "AcquireTimedOut"; readonly lane: string; readonly reason: string; readonly waitedMillis: number }
+  | {
+      readonly _tag: "AcquireTimedOut"
+      readonly lane: string
+      readonly reason: string
+      readonly waitedMillis: number
+      /** Sessions that the caller held itself, if any. */
+      readonly heldByCaller?: number
+    }
   | { readonly _tag: "Overloaded"; readonly lane: string; readonly waiting: number }
   | { readonly _tag: "DrainStarted"; readonly session: number }
   | { readonly _tag: "LeakSuspected"; readonly session: number; readonly holder: LeakHolder }

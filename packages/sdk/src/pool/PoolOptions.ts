@@ -15,6 +15,12 @@ import type { PoolListener } from "./PoolEvents.ts"
 /** The lane of health and control statements. Its sessions are its own, beyond `max`: it never waits behind users. */
 export const controlLane = "control"
 
+/**
+ * The lane of sessions that LISTEN: each is held as long as somebody listens, and is not taken for a leak. As any other
+ * lane, it has neither reserve nor cap unless it is declared.
+ */
+export const listenLane = "listen"
+
 /** A named share of the pool. */
 export interface LaneOptions {
   /** Sessions of `max` that no other lane may use. Default 0. */

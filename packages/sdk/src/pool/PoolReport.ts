@@ -4,13 +4,18 @@
  * Computed from the pool's state when somebody asks or fails, never kept up to date on the hot path.
  */
 import * as Cause from "effect/Cause"
+import type * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import * as Context from "effect/Context"
+import * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
-import { AcquireTimeout, type Holder, type PoolCounts } from "../ReportError.ts"
+import { AcquireTimeout, type Holder, type PoolAccount, type PoolCounts } from "../ReportError.ts"
 import type { Compartment, Entry } from "./Entry.ts"
 import type { Lane } from "./Lanes.ts"
 import type { Poolable } from "./Poolable.ts"
 import type { PoolCore } from "./PoolCore.ts"
 import type { LaneStats, LeakHolder, PoolStats } from "./PoolEvents.ts"
+import { sessionsIn } from "./Transactions.ts"
 import type { Ticket } from "./Waiters.ts"
 
 /** How many holders an error names. */
@@ -58,6 +63,42 @@ const reasonOf = <S extends Poolable>(
   return home.leased < home.max ? "connecting" : "all-leased"
 }
 
+/**
+ * How many of these sessions a caller holds itself, as far as can be told: leased by its fiber, until the end of its scope,
+ * or by a transaction that surrounds it.
+ */
+const heldBy = <S extends Poolable>(leased: ReadonlyArray<Entry<S>>, fiber: Fiber.Fiber<unknown, unknown>): number => {
+  const scope = Option.getOrUndefined(Context.getOption(fiber.context, Scope.Scope))
+  const inTransactions = sessionsIn(fiber.context)
+  return leased.filter(({ session, ticket }) => {
+    const ofScope = ticket!.scope !== undefined && ticket!.scope === scope
+    return ticket!.fiber === fiber || ofScope || inTransactions.has(session)
+  }).length
+}
+
+const accountOf = <S extends Poolable>(
+  core: PoolCore<S>,
+  home: Compartment<S>,
+  leased: ReadonlyArray<Entry<S>>,
+  fiber: Fiber.Fiber<unknown, unknown>,
+  now: number
+): PoolAccount => {
+  const heldByCaller = heldBy(leased, fiber)
+  return {
+    pool: core.options.name,
+    counts: counts(home),
+    holders: leased.slice(0, namedHolders).map((entry) => holderOf(entry, now)),
+    ...(heldByCaller === 0 ? {} : { heldByCaller })
+  }
+}
+
+/** For somebody who goes without a session of `home`. */
+export const account = <S extends Poolable>(
+  core: PoolCore<S>,
+  home: Compartment<S>,
+  fiber: Fiber.Fiber<unknown, unknown>
+): PoolAccount => accountOf(core, home, leasedOf(core, home), fiber, core.now())
+
 export const acquireTimeout = <S extends Poolable>(
   core: PoolCore<S>,
   ticket: Ticket<S>,
@@ -67,12 +108,10 @@ export const acquireTimeout = <S extends Poolable>(
   const leased = leasedOf(core, home)
   const lastError = core.connector.failures > 0 ? core.connector.lastError : undefined
   return new AcquireTimeout({
-    pool: core.options.name,
+    ...accountOf(core, home, leased, ticket.fiber, now),
     lane: name,
     reason: reasonOf(core, ticket.lane, leased),
     waitedMillis: now - ticket.since,
-    counts: counts(home),
-    holders: leased.slice(0, namedHolders).map((entry) => holderOf(entry, now)),
     ...(lastError === undefined ? {} : { lastError })
   })
 }

@@ -20,11 +20,12 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import * as PubSub from "effect/PubSub"
 import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type { DatabaseUnavailable } from "../ReportError.ts"
+import type { DatabaseUnavailable, PoolAccount } from "../ReportError.ts"
 import * as Backoff from "./Backoff.ts"
 import { Closing } from "./Closing.ts"
 import { describeSqlError } from "./Connector.ts"
@@ -46,7 +47,7 @@ import type { AcquireError, Ticket } from "./Waiters.ts"
 
 export type { PoolRequest } from "./PoolCore.ts"
 export type { PoolEvent, PoolListener, PoolStats } from "./PoolEvents.ts"
-export { controlLane, InvalidPoolOptions, type LaneOptions, type PoolOptions } from "./PoolOptions.ts"
+export { controlLane, InvalidPoolOptions, type LaneOptions, listenLane, type PoolOptions } from "./PoolOptions.ts"
 export type { AcquireError } from "./Waiters.ts"
 
 export interface SessionPool<S extends Poolable> {
@@ -67,6 +68,9 @@ export interface SessionPool<S extends Poolable> {
   readonly acquire: (request: PoolRequest) => Effect.Effect<S, AcquireError, Scope.Scope>
 
   readonly stats: Effect.Effect<PoolStats>
+
+  /** The sessions that users may have, for somebody who goes without one. */
+  readonly account: (caller: Fiber.Fiber<unknown, unknown>) => PoolAccount
 
   /** Callers that wait or hold a session, and whether one more would get one without waiting: two reads, for routing. */
   readonly outstanding: () => number
@@ -191,8 +195,8 @@ export const make = Effect.fnUntraced(function* <S extends Poolable>(
   // The release is in place before the session is taken: however and whenever the caller leaves, `finish` is called once,
   // and finds out from the ticket what there is to give back.
   const use: SessionPool<S>["use"] = (request, f) =>
-    Effect.suspend(() => {
-      const ticket = core.ticket(request)
+    Effect.withFiber((fiber) => {
+      const ticket = core.ticket(request, fiber)
       return Effect.onExitPrimitive(
         Effect.suspend(() => {
           const session = core.take(ticket)
@@ -210,8 +214,9 @@ export const make = Effect.fnUntraced(function* <S extends Poolable>(
 
   const acquire: SessionPool<S>["acquire"] = (request) =>
     Effect.uninterruptibleMask((restore) =>
-      Effect.flatMap(Effect.scope, (leaseScope) => {
-        const ticket = core.ticket(request)
+      Effect.withFiber((fiber) => {
+        const leaseScope = Context.getUnsafe(fiber.context, Scope.Scope)
+        const ticket = core.ticket(request, request.holder ?? fiber, leaseScope)
         const finish = Effect.sync(() => core.finish(ticket))
         const leased = Effect.suspend(() => {
           const session = core.take(ticket)
@@ -235,6 +240,7 @@ export const make = Effect.fnUntraced(function* <S extends Poolable>(
     acquire,
     close,
     stats: Effect.sync(() => Report.stats(core)),
+    account: (caller) => Report.account(core, core.main, caller),
     outstanding: () => core.main.leased + core.main.preparing + core.main.waiting,
     canServeNow: () =>
       core.state === "open" && core.main.waiting === 0 && (core.main.idle.length > 0 || core.main.free > 0),

@@ -20,7 +20,7 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import { monotonicMillis } from "../internal/Monotonic.ts"
-import { AcquireTimeout, Overloaded } from "../ReportError.ts"
+import { AcquireTimeout, Overloaded, type PoolAccount } from "../ReportError.ts"
 import type { Poolable } from "./Poolable.ts"
 import type { AcquireError, PoolRequest, SessionPool } from "./SessionPool.ts"
 
@@ -165,30 +165,39 @@ export const make = Effect.fnUntraced(function* <S extends Shareable>(
   )
 
   /** Nobody will be served in time: why, as the pool tells it. */
-  const tooLate = (waitedMillis: number): Effect.Effect<never, AcquireTimeout> =>
-    Effect.flatMap(pool.stats, ({ connectFailures, connecting, draining, idle, lastError, leased, max }) =>
+  const tooLate = (fiber: Fiber.Fiber<unknown, unknown>, waitedMillis: number): Effect.Effect<never, AcquireTimeout> =>
+    Effect.flatMap(pool.stats, ({ connectFailures, lastError }) =>
       Effect.fail(
         new AcquireTimeout({
-          pool: pool.name,
+          ...accountFor(fiber),
           lane,
           reason: connectFailures > 0 ? "down" : members.size < sessions ? "connecting" : "lane-full",
           waitedMillis,
-          counts: { idle, leased, connecting, draining, waiting: waiting.size, max },
-          holders: [],
           ...(connectFailures > 0 && lastError !== undefined ? { lastError } : {})
         })
       )
     )
 
-  const wait = (request: PoolRequest, waiter: (given: Waiter<S>) => void): Effect.Effect<Member<S>, AcquireError> => {
+  /** Who waits here is unknown to the pool. */
+  const accountFor = (fiber: Fiber.Fiber<unknown, unknown>): PoolAccount => {
+    const account = pool.account(fiber)
+    return { ...account, counts: { ...account.counts, waiting: waiting.size } }
+  }
+
+  const wait = (
+    fiber: Fiber.Fiber<unknown, unknown>,
+    request: PoolRequest,
+    waiter: (given: Waiter<S>) => void
+  ): Effect.Effect<Member<S>, AcquireError> => {
     if (waiting.size >= maxWaiting) {
       const key = `${pool.name}/${request.lane}`
-      return Effect.fail(new Overloaded({ policy: "pool", key, limit: maxWaiting, waiting: waiting.size }))
+      const sessions = accountFor(fiber)
+      return Effect.fail(new Overloaded({ policy: "pool", key, limit: maxWaiting, waiting: waiting.size, sessions }))
     }
     return Effect.callback((resume) => {
       const asked = request.deadline ?? Infinity
       const left = (typeof asked === "number" ? asked : asked()) - monotonicMillis(clock)
-      if (left <= 0) return resume(tooLate(0))
+      if (left <= 0) return resume(tooLate(fiber, 0))
       let timer: Fiber.Fiber<void> | undefined
       const leave = (): void => {
         timer?.interruptUnsafe()
@@ -207,7 +216,7 @@ export const make = Effect.fnUntraced(function* <S extends Shareable>(
       if (left < Infinity) {
         timer = runFork(clock.sleep(Duration.millis(left)))
         timer.addObserver(({ _tag }) => {
-          if (_tag === "Success" && waiting.has(queued)) answer(tooLate(left))
+          if (_tag === "Success" && waiting.has(queued)) answer(tooLate(fiber, left))
         })
       }
       return Effect.sync(leave)
@@ -215,7 +224,7 @@ export const make = Effect.fnUntraced(function* <S extends Shareable>(
   }
 
   return (request, f) =>
-    Effect.suspend(() => {
+    Effect.withFiber((fiber) => {
       let held: Member<S> | undefined
       let queued: Waiter<S> | undefined
       const now = monotonicMillis(clock)
@@ -223,7 +232,7 @@ export const make = Effect.fnUntraced(function* <S extends Shareable>(
       const served =
         member === undefined
           ? Effect.flatMap(
-              wait(request, (waiter) => {
+              wait(fiber, request, (waiter) => {
                 queued = waiter
               }),
               ({ session }) => f(session)

@@ -22,6 +22,7 @@ import type { Session, StatementOptions } from "./Session.ts"
 import { connectionError, statementError } from "./session/Facts.ts"
 import { channelError } from "./session/Listen.ts"
 import { mostParameters } from "./session/Parameters.ts"
+import { nextKey } from "./Transactions.ts"
 
 /** What lends sessions: a `SessionPool` for one kind of request, or anything else that does. */
 export interface Leaser<E> {
@@ -29,6 +30,8 @@ export interface Leaser<E> {
   readonly use: <A, E1, R>(f: (session: Session) => Effect.Effect<A, E1, R>) => Effect.Effect<A, E | E1, R>
   /** Lends a session until the scope closes. */
   readonly acquire: Effect.Effect<Session, E, Scope.Scope>
+  /** The same for LISTEN, which keeps its session as long as somebody listens. Default: `acquire`. */
+  readonly listen?: Effect.Effect<Session, E, Scope.Scope> | undefined
 }
 
 export interface SqlClientOptions {
@@ -111,8 +114,6 @@ class SessionConnection implements Connection {
 const overError = (): SqlError =>
   statementError(undefined, "The transaction or reservation is over: its session was given back", "query")
 
-let clients = 0
-
 const json = Statement.custom<PgClient.PgCustom>("PgJson")
 
 /** What a lease can fail with, in the words of Effect's SQL; the original is the cause. */
@@ -192,22 +193,25 @@ export const make = <E>(
     const transactionService = Context.Service<
       SqlClient.TransactionConnection,
       SqlClient.TransactionConnection.Service
-    >(`@sluice/sdk/SqlClients/Transaction/${clients++}`)
-    const acquirer = Effect.uninterruptibleMask((restore) =>
-      Effect.flatMap(restore(Effect.mapError(leaser.acquire, acquireError)), (session) => {
-        const kept = new SessionConnection(session, statementTimeout, true)
-        session.keep(true)
-        return Effect.as(
-          Effect.addFinalizer(() =>
-            Effect.sync(() => {
-              kept.over = true
-              session.keep(false)
-            })
-          ),
-          kept
-        )
-      })
-    )
+    >(nextKey())
+    const keep = (lease: Leaser<E>["acquire"]) =>
+      Effect.uninterruptibleMask((restore) =>
+        Effect.flatMap(restore(Effect.mapError(lease, acquireError)), (session) => {
+          const kept = new SessionConnection(session, statementTimeout, true)
+          session.keep(true)
+          return Effect.as(
+            Effect.addFinalizer(() =>
+              Effect.sync(() => {
+                kept.over = true
+                session.keep(false)
+              })
+            ),
+            kept
+          )
+        })
+      )
+    const acquirer = keep(leaser.acquire)
+    const listener = keep(leaser.listen ?? leaser.acquire)
     const current = Effect.map(
       Effect.serviceOption(transactionService),
       Option.map(([own]) => own as SessionConnection)
@@ -259,7 +263,7 @@ export const make = <E>(
       json: (value: unknown) => Statement.fragment([json(value)]),
       listen: (channel: string) =>
         options.pooler === undefined
-          ? Effect.flatMap(acquirer, ({ session }) => session.listen(channel))
+          ? Effect.flatMap(listener, ({ session }) => session.listen(channel))
           : Effect.fail(
               connectionError(undefined, "A pooler in transaction mode has no LISTEN", "listen", { fatal: false })
             ),

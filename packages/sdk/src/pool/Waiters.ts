@@ -5,6 +5,8 @@
  * than one.
  */
 import type * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import type * as Scope from "effect/Scope"
 import type { AcquireTimeout, DatabaseUnavailable, Overloaded } from "../ReportError.ts"
 import type { Dated } from "../internal/Deadlines.ts"
 import type { Entry } from "./Entry.ts"
@@ -20,6 +22,9 @@ export class Ticket<S extends Poolable> implements Dated {
   readonly priority: number
   /** When the caller must have an answer, in monotonic milliseconds: what it asked for, or found out when it has to wait. */
   readonly asked: number | (() => number)
+  /** Who waits, and then holds, and until the end of which scope: read only to tell why somebody went without. */
+  readonly fiber: Fiber.Fiber<unknown, unknown>
+  readonly scope: Scope.Scope | undefined
   deadline = Infinity
   since = 0
   order = 0
@@ -32,11 +37,20 @@ export class Ticket<S extends Poolable> implements Dated {
   next: Ticket<S> | undefined = undefined
   heapIndex = -1
 
-  constructor(lane: Lane<S>, name: string, priority: number, asked: number | (() => number)) {
+  constructor(
+    lane: Lane<S>,
+    name: string,
+    priority: number,
+    asked: number | (() => number),
+    fiber: Fiber.Fiber<unknown, unknown>,
+    scope: Scope.Scope | undefined
+  ) {
     this.lane = lane
     this.name = name
     this.priority = priority
     this.asked = asked
+    this.fiber = fiber
+    this.scope = scope
   }
 }
 

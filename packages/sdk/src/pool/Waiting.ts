@@ -49,7 +49,8 @@ export class Waiting<S extends Poolable> {
         policy: "pool",
         key: laneFull ? `${this.core.options.name} lane ${name}` : this.core.options.name,
         limit: laneFull ? maxWaiting : this.core.settings.maxWaiting,
-        waiting: laneFull ? queue.size : home.waiting
+        waiting: laneFull ? queue.size : home.waiting,
+        sessions: Report.account(this.core, home, ticket.fiber)
       })
     }
     if (home.live === 0 && this.core.connector.refuses(now, ticket.deadline)) {
@@ -71,7 +72,8 @@ export class Waiting<S extends Poolable> {
       _tag: "AcquireTimedOut",
       lane: ticket.lane.name,
       reason: error.reason,
-      waitedMillis: error.waitedMillis
+      waitedMillis: error.waitedMillis,
+      ...(error.heldByCaller === undefined ? {} : { heldByCaller: error.heldByCaller })
     })
     return error
   }

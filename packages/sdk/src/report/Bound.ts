@@ -12,7 +12,7 @@ import { lastError } from "../internal/problems.ts"
 import * as PgFailure from "../PgFailure.ts"
 import * as Caller from "../policy/Caller.ts"
 import * as Deadline from "../policy/Deadline.ts"
-import { AcquireTimeout, DeadlineExceeded, type LastError, OutcomeUnknown } from "../ReportError.ts"
+import { AcquireTimeout, DeadlineExceeded, type LastError, OutcomeUnknown, type Overloaded } from "../ReportError.ts"
 import type { Source } from "../ReportResult.ts"
 import type * as Route from "../topology/Route.ts"
 import type { Declared } from "./Declared.ts"
@@ -158,7 +158,7 @@ const inWords = ({ declared, overrides, role }: Bound, error: any, attempts: num
     case "AttemptTimeout":
       return attemptOver(declared, attempts, undefined)
     case "Overloaded":
-      return error.policy === "pool" ? queueFull(role, lane, error.waiting) : error
+      return error.policy === "pool" ? queueFull(lane, error) : error
     default:
       return error
   }
@@ -188,11 +188,11 @@ const attemptOver = (
 export const tellLate = (bound: Bound, error: any, call: Call): any =>
   !call.told && error._tag === "DeadlineExceeded" && (call.doubt || call.out) ? doubtful(bound, error) : error
 
-const queueFull = (role: RoleService, lane: string, waiting: number): AcquireTimeout => {
-  const max = role.options.maxConnections
-  const counts = { idle: 0, leased: max, connecting: 0, draining: 0, waiting, max }
-  return new AcquireTimeout({ pool: role.name, lane, reason: "queue-full", waitedMillis: 0, counts, holders: [] })
-}
+/** A pool's refusal tells of its sessions, as it found them then. */
+const queueFull = (lane: string, error: Overloaded): AcquireTimeout | Overloaded =>
+  error.sessions === undefined
+    ? error
+    : new AcquireTimeout({ ...error.sessions, lane, reason: "queue-full", waitedMillis: 0 })
 
 /** The report's priority is that of its caller, unless the caller says otherwise. */
 export const onBehalfOf =

@@ -11,6 +11,7 @@ import * as DateTime from "effect/DateTime"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import * as Pull from "effect/Pull"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -76,7 +77,9 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
           const call = begin(name)
           yield* measureScope(call)
           const params = yield* encode(input)
-          const bound = yield* Effect.withFiber((fiber) => Effect.succeed(bind(fiber)))
+          // Who takes the rows holds the session, whichever fiber asks for it.
+          const consumer = yield* Effect.withFiber((fiber) => Effect.succeed(fiber))
+          const bound = bind(consumer)
           const scope = yield* Effect.scope
           const compiled = Effect.suspend(() => {
             const statement = compile(bound, params)
@@ -85,7 +88,7 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
           const opening = Effect.flatMap(compiled, (statement) => {
             const { rateLimit, retry, shed } = bound.policies
             const once = () => {
-              const open = attempt(bound, statement, scope, call)
+              const open = attempt(bound, statement, scope, call, consumer)
               return declared.writes === undefined ? open : Effect.tapError(open, noteDoubt(bound, call))
             }
             const attempts = retry === undefined ? once() : retry.run(once)
@@ -109,7 +112,8 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
     bound: Bound,
     statement: Compiled,
     scope: Scope.Scope,
-    call: Call
+    call: Call,
+    holder: Fiber.Fiber<unknown, unknown>
   ): Effect.Effect<Opened, any, any> => {
     const { attemptTimeout, breaker, bulkhead } = bound.policies
     const open = (node: Node, until: number | undefined, phases: Spans.Phases, asked: () => void) =>
@@ -119,7 +123,7 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
           const session = yield* Effect.withFiber((fiber) => {
             Deadline.enterOf(fiber, "acquire")
             phases.acquire(node.name)
-            return node.pool.acquire({ lane, name, priority, deadline: sessionBy(fiber, until) })
+            return node.pool.acquire({ lane, name, priority, deadline: sessionBy(fiber, until), holder })
           })
           call.sent++
           call.out = true

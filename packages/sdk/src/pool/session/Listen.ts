@@ -1,4 +1,4 @@
-/** LISTEN on a session of one's own. */
+/** LISTEN on a session of one's own, which is held as long as somebody listens. */
 import type * as PgProtocol from "@effect/sql-pg/PgProtocol"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
