@@ -153,6 +153,7 @@ const units: Readonly<Record<string, number>> = {
 
 /** A number alone is seconds: that is what `DB_CONNECTION_TIMEOUT=30` has always meant to its users. */
 export const parseDuration = (text: string): Duration.Duration | undefined => {
+  if (/^\s*infinity\s*$/i.test(text)) return Duration.infinity
   const match = /^\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*$/i.exec(text)
   if (match === null) return undefined
   const unit = match[2] === "" ? 1000 : units[match[2]!.toLowerCase()]

@@ -2,13 +2,27 @@
  * The options of a role's pool: one table of names, defaults and limits, for options in code and for variables of the
  * environment alike.
  */
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import { parseAddress, parseUrl, Refusal, validPort, withoutUndefined } from "./internal/connectionString.ts"
 import { bareSecrets, brokenMaterial, unknownIn } from "./internal/databaseFields.ts"
+import {
+  flagWrongs,
+  groupWrongs,
+  lanesWrongs,
+  leakWrongs,
+  lengthWrongs,
+  lifetimes,
+  millisOf,
+  oneOfWrongs,
+  optional,
+  reservedWrongs,
+  show as showAny,
+  textWrongs,
+  wholeWrongs
+} from "./internal/poolFields.ts"
 import { type Profile, profiles, traits } from "./Profile.ts"
 import { InvalidConfiguration } from "./ReportError.ts"
 
@@ -81,9 +95,12 @@ export interface Options {
   readonly connectTimeout?: Duration.Input | undefined
   /** Callers that may wait; one more is refused at once. Default 1000. */
   readonly maxWaiting?: number | undefined
-  /** A session above the minimum is closed after this long without use. Default 10 minutes (HikariCP's). */
+  /**
+   * A session above the minimum is closed after this long without use; 0 or infinity: never. Default 10 minutes (HikariCP's), or
+   * `maxLifetime` if that is less; a longer one is refused.
+   */
   readonly idleTimeout?: Duration.Input | undefined
-  /** A session is replaced before this age. Default 30 minutes (HikariCP's). */
+  /** A session is replaced before this age; 0 or infinity: never. Default 30 minutes (HikariCP's). */
   readonly maxLifetime?: Duration.Input | undefined
   /** The server ends a statement after this long. Default 60 seconds (slonik's); shorter attempts are cut by their own timeout. */
   readonly statementTimeout?: Duration.Input | undefined
@@ -149,11 +166,11 @@ export interface LaneOptions {
 
 /** How the sessions of a lane are shared. */
 export interface SharedLaneOptions {
-  /** Sessions at the most. Default: the lane's `cap`, or half of `maxConnections`. */
+  /** Sessions at the most, up to the lane's `cap`. Default: the lane's `cap`, or half of `maxConnections`. */
   readonly sessions?: number | undefined
   /** Statements on one session at a time. Default 16. */
   readonly statements?: number | undefined
-  /** A session that hears nothing for this long, with statements on the wire, is destroyed. Default 5 seconds. */
+  /** A session that hears nothing for this long, with statements on the wire, is destroyed; infinity: never. Default 5 seconds. */
   readonly silence?: Duration.Input | undefined
 }
 
@@ -268,7 +285,7 @@ const wholes = {
   port: [1, 65_535],
   minConnections: [0, 10_000],
   maxConnections: [1, 10_000],
-  maxWaiting: [0, 1_000_000],
+  maxWaiting: [1, 1_000_000],
   maxMessageSize: [1024, 1_073_741_824]
 } as const
 
@@ -315,18 +332,21 @@ export const resolve = (
     if (!Number.isInteger(value) || value < least || value > most) refuse(field, value, rangeOf(field))
     return value
   }
-  const lengthOf = (name: string, value: Duration.Input, least: 0 | 1, expected: string): number => {
-    const duration = Duration.fromInput(value)
-    const length = Option.isSome(duration) ? Duration.toMillis(duration.value) : Number.NaN
-    if (!(length >= least && length <= longest)) issues.push({ name, value: show(value), expected })
-    return length
-  }
-  const millis = (
-    field: "connectionTimeout" | "connectTimeout" | "idleTimeout" | "maxLifetime" | "statementTimeout"
-  ): number => {
+  /** A timer of Node's, or a setting of the server. */
+  const millis = (field: "connectTimeout" | "statementTimeout"): number => {
     const value = given[field]
     if (value === undefined) return defaults[field]
-    return lengthOf(fieldOf(field), value, 1, "a duration above zero and below 24 days, such as 30 seconds")
+    const length = millisOf(value) ?? Number.NaN
+    if (!(length >= 1 && length <= longest)) {
+      refuse(field, value, "a duration above zero and below 24 days, such as 30 seconds")
+    }
+    return length
+  }
+  /** A wait of the pool's, which may be of any length that ends. */
+  const waitOf = (name: string, value: unknown, otherwise: number, zero: boolean): number => {
+    if (value === undefined) return otherwise
+    issues.push(...lengthWrongs(name, value, { zero }))
+    return millisOf(value) ?? otherwise
   }
   const oneOf = <A extends string>(field: "sslmode" | "pooler" | "boot" | "reset", allowed: ReadonlyArray<A>): A => {
     const value = (given[field] ?? defaults[field]) as A
@@ -367,15 +387,25 @@ export const resolve = (
   if (new Set(hosts.map(nameOf)).size < hosts.length) {
     refuse("host", given.host ?? "", "different addresses")
   }
-  const maxLag = given.maxLag === undefined ? undefined : Duration.fromInput(given.maxLag)
-  if (maxLag !== undefined && Option.isNone(maxLag)) {
-    issues.push({ name: "maxLag", value: show(given.maxLag), expected: "a duration such as 5 seconds" })
-  }
-  const shutdown = (part: "graceful" | "hard"): number => {
-    const value = given.shutdown?.[part]
-    if (value === undefined) return defaults.shutdown[part]
-    return lengthOf(`shutdown.${part}`, value, 0, "a duration below 24 days, such as 5 seconds")
-  }
+  const { fallback, followerReads, maxLag, target, zone } = given
+  issues.push(
+    ...optional(target, () => oneOfWrongs("target", target, ["primary", "replica", "any"])),
+    ...optional(fallback, () => oneOfWrongs("fallback", fallback, ["primary"])),
+    ...optional(maxLag, () => lengthWrongs("maxLag", maxLag, { zero: true, infinite: true })),
+    ...optional(zone, () => textWrongs("zone", zone)),
+    ...optional(followerReads, () => flagWrongs("followerReads", followerReads))
+  )
+  const shutdown = (part: "graceful" | "hard"): number =>
+    waitOf(`shutdown.${part}`, given.shutdown?.[part], defaults.shutdown[part], true)
+  issues.push(...groupWrongs("shutdown", given.shutdown, '{ graceful: "5 seconds" }', () => []))
+  const lives = lifetimes(given.idleTimeout, given.maxLifetime, defaults, {
+    idleTimeout: fieldOf("idleTimeout"),
+    maxLifetime: fieldOf("maxLifetime")
+  })
+  const sessions = wholeWrongs("", maxConnections, ...wholes.maxConnections).length === 0 ? maxConnections : Infinity
+  const lanes = lanesWrongs(given.lanes, sessions)
+  issues.push(...lives.wrongs, ...leakWrongs(given.leakDetection), ...lanes)
+  if (lanes.length === 0) issues.push(...reservedWrongs(given.lanes ?? {}, sessions, fieldOf("maxConnections")))
   const addresses = given.addresses ?? (hosts.length > 1 && !kind.switching ? "each" : "any")
   if (addresses !== "each" && addresses !== "any") {
     issues.push({ name: "addresses", value: show(addresses), expected: "one of each, any" })
@@ -383,7 +413,7 @@ export const resolve = (
     const expected = `any: with profile ${profile} a name leads to one server after another`
     issues.push({ name: "addresses", value: show(addresses), expected })
   }
-  if (given.followerReads === true && kind.followerReads === undefined) {
+  if (followerReads === true && kind.followerReads === undefined) {
     const able = profiles.filter((name) => traits[name].followerReads !== undefined).join(", ")
     issues.push({ name: "followerReads", value: "true", expected: `false, or the profile ${able}` })
   }
@@ -392,11 +422,11 @@ export const resolve = (
     port: hosts[0]?.port ?? port,
     hosts,
     addresses,
-    followerReads: given.followerReads === true,
-    target: given.target,
-    maxLag: maxLag === undefined || Option.isNone(maxLag) ? undefined : Duration.toMillis(maxLag.value),
-    fallback: given.fallback,
-    zone: given.zone,
+    followerReads: followerReads === true,
+    target,
+    maxLag: millisOf(maxLag),
+    fallback,
+    zone,
     name: text("name", user),
     user,
     password: given.password,
@@ -406,11 +436,11 @@ export const resolve = (
     applicationName: given.applicationName === undefined ? undefined : text("applicationName", ""),
     minConnections,
     maxConnections,
-    connectionTimeout: millis("connectionTimeout"),
+    connectionTimeout: waitOf(fieldOf("connectionTimeout"), given.connectionTimeout, defaults.connectionTimeout, false),
     connectTimeout: millis("connectTimeout"),
     maxWaiting: whole("maxWaiting"),
-    idleTimeout: millis("idleTimeout"),
-    maxLifetime: millis("maxLifetime"),
+    idleTimeout: lives.idleTimeout,
+    maxLifetime: lives.maxLifetime,
     statementTimeout: millis("statementTimeout"),
     maxMessageSize: whole("maxMessageSize"),
     reset: oneOf("reset", resets),
@@ -422,12 +452,12 @@ export const resolve = (
     lanes: given.lanes ?? {},
     leakDetection: given.leakDetection
   }
-  const shared = Object.entries(resolved.lanes).find(([, lane]) => lane?.shared !== undefined)
+  const shared = Object.entries(lanes.length > 0 ? {} : resolved.lanes).find(([, lane]) => lane.shared !== undefined)
   if (resolved.reset === "always" && shared !== undefined) {
     const expected = `changed, or no shared sessions in lane ${shared[0]}: several callers use one at once`
     refuse("reset", resolved.reset, expected)
   }
-  if (resolved.minConnections > resolved.maxConnections) {
+  if (Number.isInteger(minConnections) && minConnections > sessions) {
     const most = `${fieldOf("maxConnections")} (${resolved.maxConnections})`
     refuse("minConnections", resolved.minConnections, `at most ${most}`)
   }
@@ -468,5 +498,5 @@ const startupParametersOf = (given: Options, issues: Array<Issue>): Readonly<Rec
 const show = (value: unknown): string => {
   if (typeof value === "string") return `"${value}"`
   const { host, port } = Object(value) as Partial<Address>
-  return typeof host === "string" ? `${host}:${port}` : String(value)
+  return typeof host === "string" ? `${host}:${port}` : showAny(value)
 }

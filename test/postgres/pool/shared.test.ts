@@ -56,6 +56,23 @@ const leased = Effect.gen(function* () {
 })
 
 postgres(ownCluster())("a shared lane", (it) => {
+  it.effect(
+    "waits for a silence that is longer than a timer of Node's, or has no end, without a timer each millisecond",
+    () =>
+      Effect.gen(function* () {
+        const { primary } = yield* PgCluster.PgCluster
+        const warnings: Array<string> = []
+        const note = ({ name }: Error) => void warnings.push(name)
+        process.on("warning", note)
+        for (const silence of ["40 days", "Infinity"] as const) {
+          const [row] = yield* Effect.provide(slow.run({ seconds: 0.1 }), layer(primary.url, 1, silence))
+          assert.isNumber(row!.pid)
+        }
+        process.off("warning", note)
+        assert.notInclude(warnings, "TimeoutOverflowWarning")
+      })
+  )
+
   it.effect("puts the statements of many callers on few sessions, and gives these back", () =>
     Effect.gen(function* () {
       const { primary } = yield* PgCluster.PgCluster

@@ -74,8 +74,8 @@ describe("a variable", () => {
         ["DB_MAX_CONNECTIONS", "many", '"many"', "from 1 to 10000"],
         ["DB_MIN_CONNECTIONS", "1.5", '"1.5"', "from 0 to 10000"],
         ["DB_PORT", "99999", "99999", "from 1 to 65535"],
-        ["DB_MAX_WAITING", "1e9", '"1e9"', "from 0 to 1000000"],
-        ["DB_MAX_WAITING", "99999999999", '"99999999999"', "from 0 to 1000000"]
+        ["DB_MAX_WAITING", "1e9", '"1e9"', "from 1 to 1000000"],
+        ["DB_MAX_WAITING", "99999999999", '"99999999999"', "from 1 to 1000000"]
       ] as const) {
         assert.strictEqual(yield* told({ [name]: value }), `${name} is ${shown}: must be a whole number ${range}`)
       }

@@ -1,13 +1,28 @@
 /**
  * What a pool is told at its start: the options with their defaults, and the check that they can hold together.
  */
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type { SqlError } from "effect/sql/SqlError"
 import { fields, unknownFields } from "../internal/fields.ts"
+import {
+  groupWrongs,
+  isRecord,
+  lanesWrongs,
+  leakWrongs,
+  lengthWrongs,
+  lifetimes,
+  limitOf,
+  millisOf,
+  oneOfWrongs,
+  optional,
+  reservedWrongs,
+  show,
+  wholeWrongs,
+  type Wrong
+} from "../internal/poolFields.ts"
 import type { LastError } from "../ReportError.ts"
 import type { Poolable } from "./Poolable.ts"
 import type { PoolListener } from "./PoolEvents.ts"
@@ -84,15 +99,15 @@ export interface PoolOptions<S extends Poolable> {
   readonly failFastAfter?: Duration.Input | undefined
   /** A connect that takes longer no longer keeps a fresh one from being tried for those who wait. Default 1 second. */
   readonly connectPatience?: Duration.Input | undefined
-  /** Idle sessions above `min` are closed after this. Default 10 minutes. */
+  /** Idle sessions above `min` are closed after this; 0 or infinity: never. Default 10 minutes, or `maxLifetime` if that is less. */
   readonly idleTimeout?: Duration.Input | undefined
-  /** No session gets older, except in the hands of its holder. Default 30 minutes. */
+  /** No session gets older, except in the hands of its holder; 0 or infinity: no limit. Default 30 minutes. */
   readonly maxLifetime?: Duration.Input | undefined
   /** Each session's lifetime is shorter than `maxLifetime` by a random part of this fraction. Default 0.1. */
   readonly lifetimeJitter?: number | undefined
   /** A session that has been silent for longer is asked for a sign of life before it is used. Default 1 second. */
   readonly validateAfterIdle?: Duration.Input | undefined
-  /** Idle sessions are asked for a sign of life this often. Default: never. */
+  /** Idle sessions are asked for a sign of life this often; 0 or infinity: never. Default: never. */
   readonly keepalive?: Duration.Input | undefined
   /** How many sessions may be draining or closing beyond `max`. Default a quarter of `max`, at least 1. */
   readonly drainBudget?: number | undefined
@@ -142,8 +157,6 @@ export interface Settings {
   readonly closeHard: number
   readonly leakThreshold: number
   readonly stackEvery: number
-  /** Fields that no pool has, each with its cure, and durations that are none. */
-  readonly wrong: ReadonlyArray<string>
 }
 
 const known = {
@@ -186,67 +199,99 @@ const known = {
   hooks: fields<PoolHooks<Poolable>>({ afterConnect: true, beforeReuse: true, afterRelease: true })
 }
 
-const unknownIn = ({ boot, hooks, lanes, leakDetection, ...options }: PoolOptions<any>): ReadonlyArray<string> =>
-  [
-    ...unknownFields(options, known.pool),
-    ...unknownFields(boot ?? {}, known.boot, "boot."),
-    ...unknownFields(hooks ?? {}, known.hooks, "hooks."),
-    ...Object.entries(lanes ?? {}).flatMap(([name, lane]) => unknownFields(lane, known.lane, `lanes.${name}.`)),
-    ...unknownFields(leakDetection ?? {}, known.leakDetection, "leakDetection.")
-  ].map(({ name, problem }) => `${name}: ${problem}`)
+const none = (given: unknown, names: ReadonlyArray<string>, path = ""): ReadonlyArray<string> =>
+  isRecord(given) ? unknownFields(given, names, path).map(({ name, problem }) => `${name}: ${problem}`) : []
+
+const unknownIn = ({ boot, hooks, lanes, leakDetection, ...options }: PoolOptions<any>): ReadonlyArray<string> => [
+  ...none(options, known.pool),
+  ...none(boot, known.boot, "boot."),
+  ...none(hooks, known.hooks, "hooks."),
+  ...Object.entries(lanes ?? {}).flatMap(([name, lane]) => none(lane, known.lane, `lanes.${name}.`)),
+  ...none(leakDetection, known.leakDetection, "leakDetection.")
+]
+
+/** How each duration may be. */
+const durations = {
+  acquireTimeout: { infinite: true },
+  permanentPause: {},
+  failFastAfter: { zero: true, infinite: true },
+  connectPatience: { zero: true, infinite: true },
+  validateAfterIdle: { zero: true, infinite: true },
+  keepalive: { zero: true, infinite: true },
+  housekeepingInterval: { infinite: true },
+  closeGraceful: { zero: true, infinite: true },
+  closeHard: { zero: true, infinite: true }
+} as const
+
+const isFunction = (name: string, value: unknown): ReadonlyArray<Wrong> =>
+  value === undefined || typeof value === "function" ? [] : [{ name, value: show(value), expected: "a function" }]
+
+const isSchedule = (name: string, value: unknown): ReadonlyArray<Wrong> =>
+  value === undefined || Schedule.isSchedule(value) ? [] : [{ name, value: show(value), expected: "a Schedule" }]
+
+/** Fields whose value cannot be, whatever the others are. */
+const wrongIn = (options: PoolOptions<any>): ReadonlyArray<Wrong> => {
+  const { boot, drainOverflow, hooks, leakDetection, lifetimeJitter: jitter = 0, listener } = options
+  return [
+    ...Object.entries(durations).flatMap(([name, may]) => {
+      const value = options[name as keyof typeof durations]
+      return optional(value, () => lengthWrongs(name, value, may))
+    }),
+    ...lifetimesOf(options).wrongs,
+    ...leakWrongs(leakDetection),
+    ...optional(drainOverflow, () => oneOfWrongs("drainOverflow", drainOverflow, ["hold", "destroy"])),
+    ...(typeof jitter === "number" && jitter >= 0 && jitter < 1
+      ? []
+      : [{ name: "lifetimeJitter", value: show(jitter), expected: "at least 0 and below 1" }]),
+    ...isSchedule("connectBackoff", options.connectBackoff),
+    ...groupWrongs("boot", boot, '{ mode: "fill" }', ({ mode, schedule }) => [
+      ...oneOfWrongs("boot.mode", mode, ["lazy", "connect-one", "fill"]),
+      ...isSchedule("boot.schedule", schedule)
+    ]),
+    ...groupWrongs("hooks", hooks, "{ afterConnect }", (each) =>
+      known.hooks.flatMap((name) => isFunction(`hooks.${name}`, each[name]))
+    ),
+    ...groupWrongs("listener", listener, "{ onEvent }", ({ onAcquire, onEvent, onRelease }) => [
+      ...isFunction("listener.onAcquire", onAcquire),
+      ...isFunction("listener.onEvent", onEvent),
+      ...isFunction("listener.onRelease", onRelease)
+    ])
+  ]
+}
+
+const lifetimesOf = ({ idleTimeout, maxLifetime }: PoolOptions<any>) =>
+  lifetimes(
+    idleTimeout,
+    maxLifetime,
+    { idleTimeout: 600_000, maxLifetime: 1_800_000 },
+    { idleTimeout: "idleTimeout", maxLifetime: "maxLifetime" }
+  )
 
 const millis = (input: Duration.Input | undefined, otherwise: number): number =>
   input === undefined ? otherwise : (millisOf(input) ?? otherwise)
 
-/** `undefined`: no duration, or one that a program cannot wait for. */
-const millisOf = (input: Duration.Input): number | undefined => {
-  const length = Option.map(Duration.fromInput(input), Duration.toMillis)
-  return Option.isSome(length) && length.value >= 0 ? length.value : undefined
+export const settingsOf = <S extends Poolable>(options: PoolOptions<S>): Settings => {
+  const { idleTimeout, maxLifetime } = lifetimesOf(options)
+  return {
+    acquireTimeout: millis(options.acquireTimeout, 30_000),
+    maxWaiting: options.maxWaiting ?? 10_000,
+    connectConcurrency: options.connectConcurrency ?? 2,
+    permanentPause: millis(options.permanentPause, 30_000),
+    failFastAfter: millis(options.failFastAfter, 2_000),
+    connectPatience: millis(options.connectPatience, 1_000),
+    idleTimeout,
+    maxLifetime,
+    lifetimeJitter: options.lifetimeJitter ?? 0.1,
+    validateAfterIdle: millis(options.validateAfterIdle, 1_000),
+    keepalive: limitOf(options.keepalive ?? Infinity) ?? Infinity,
+    drainOverflow: options.drainOverflow ?? "hold",
+    housekeepingInterval: millis(options.housekeepingInterval, 1_000),
+    closeGraceful: millis(options.closeGraceful, 5_000),
+    closeHard: millis(options.closeHard, 2_000),
+    leakThreshold: millis(options.leakDetection?.threshold, Infinity),
+    stackEvery: options.leakDetection?.stackEvery ?? 0
+  }
 }
-
-const durations = [
-  "acquireTimeout",
-  "permanentPause",
-  "failFastAfter",
-  "connectPatience",
-  "idleTimeout",
-  "maxLifetime",
-  "validateAfterIdle",
-  "keepalive",
-  "housekeepingInterval",
-  "closeGraceful",
-  "closeHard"
-] as const
-
-const wrongDurations = (options: PoolOptions<any>): ReadonlyArray<string> => {
-  const given = durations.map((name) => [name, options[name]] as const)
-  return [...given, ["leakDetection.threshold", options.leakDetection?.threshold] as const].flatMap(([name, input]) =>
-    input === undefined || millisOf(input) !== undefined
-      ? []
-      : [`${name} is ${typeof input === "string" ? `"${input}"` : String(input)}, but must be a duration`]
-  )
-}
-
-export const settingsOf = <S extends Poolable>(options: PoolOptions<S>): Settings => ({
-  acquireTimeout: millis(options.acquireTimeout, 30_000),
-  maxWaiting: options.maxWaiting ?? 10_000,
-  connectConcurrency: options.connectConcurrency ?? 2,
-  permanentPause: millis(options.permanentPause, 30_000),
-  failFastAfter: millis(options.failFastAfter, 2_000),
-  connectPatience: millis(options.connectPatience, 1_000),
-  idleTimeout: millis(options.idleTimeout, 600_000),
-  maxLifetime: millis(options.maxLifetime, 1_800_000),
-  lifetimeJitter: options.lifetimeJitter ?? 0.1,
-  validateAfterIdle: millis(options.validateAfterIdle, 1_000),
-  keepalive: millis(options.keepalive, Infinity),
-  drainOverflow: options.drainOverflow ?? "hold",
-  housekeepingInterval: millis(options.housekeepingInterval, 1_000),
-  closeGraceful: millis(options.closeGraceful, 5_000),
-  closeHard: millis(options.closeHard, 2_000),
-  leakThreshold: options.leakDetection === undefined ? Infinity : millis(options.leakDetection.threshold, Infinity),
-  stackEvery: options.leakDetection?.stackEvery ?? 0,
-  wrong: [...unknownIn(options), ...wrongDurations(options)]
-})
 
 /** 50 ms doubling to 750 ms: a server that is back is found within 750 ms, at fewer than three attempts a second. */
 export const defaultConnectBackoff: Schedule.Schedule<unknown, SqlError> = Schedule.min([
@@ -254,45 +299,59 @@ export const defaultConnectBackoff: Schedule.Schedule<unknown, SqlError> = Sched
   Schedule.spaced("750 millis")
 ])
 
-const whole = (name: string, value: number, least: number): Array<string> =>
-  Number.isInteger(value) && value >= least
-    ? []
-    : [`${name} is ${value}, but must be a whole number of at least ${least}`]
+const told = (wrongs: ReadonlyArray<Wrong>): Array<string> =>
+  wrongs.map(({ expected, name, value }) => `${name} is ${value}, but must be ${expected}`)
 
-const above0 = (name: string, value: number): Array<string> =>
-  value > 0 ? [] : [`${name} is ${value} ms, but must be above zero`]
+/** The lanes within `max`: the control lane's sessions are its own, where it has any. */
+const lanesWithin = ({ lanes }: PoolOptions<any>, control: number): NonNullable<PoolOptions<any>["lanes"]> =>
+  Object.fromEntries(Object.entries(lanes ?? {}).filter(([name]) => name !== controlLane || control === 0))
 
-/** Everything that is wrong with a size and its lanes. */
-export const sizeIssues = (
-  min: number,
-  max: number,
-  lanes: Iterable<readonly [name: string, reserved: number, cap: number]>
-): Array<string> => {
-  const issues = [...whole("max", max, 1), ...whole("min", min, 0)]
-  if (min > max) issues.push(`min (${min}) is above max (${max})`)
-  let reserved = 0
-  for (const [name, laneReserved, cap] of lanes) {
-    issues.push(...whole(`lanes.${name}.reserved`, laneReserved, 0))
-    if (cap !== Infinity) issues.push(...whole(`lanes.${name}.cap`, cap, 1))
-    if (laneReserved > cap) issues.push(`lane ${name} reserves ${laneReserved} sessions, but its cap is ${cap}`)
-    reserved += laneReserved
-  }
-  if (reserved > max) issues.push(`the lanes reserve ${reserved} sessions, but max is ${max}`)
-  return issues
+/** Everything that is wrong with a size, and with what the lanes keep of it. */
+export const sizeIssues = (options: PoolOptions<any>, min: number, max: number, control: number): Array<string> => {
+  const wrongs = [...wholeWrongs("max", max, 1), ...wholeWrongs("min", min, 0)]
+  if (wrongs.length > 0) return told(wrongs)
+  return [
+    ...(min > max ? [`min (${min}) is above max (${max})`] : []),
+    ...told(reservedWrongs(lanesWithin(options, control), max, "max"))
+  ]
 }
 
-/** Everything that is wrong with the other settings. */
-export const settingsIssues = (settings: Settings, drainBudget: number, control: number): Array<string> => [
-  ...settings.wrong,
-  ...whole("maxWaiting", settings.maxWaiting, 1),
-  ...whole("connectConcurrency", settings.connectConcurrency, 1),
-  ...whole("drainBudget", drainBudget, 0),
-  ...whole("control", control, 0),
-  ...above0("acquireTimeout", settings.acquireTimeout),
-  ...above0("maxLifetime", settings.maxLifetime),
-  ...above0("idleTimeout", settings.idleTimeout),
-  ...above0("housekeepingInterval", settings.housekeepingInterval),
-  ...(settings.lifetimeJitter >= 0 && settings.lifetimeJitter < 1
-    ? []
-    : [`lifetimeJitter is ${settings.lifetimeJitter}, but must be at least 0 and below 1`])
-]
+export interface Sizes {
+  readonly min: number
+  readonly max: number
+  readonly control: number
+  readonly drainBudget: number
+}
+
+/** The sizes of a new pool; what was given is not checked yet. */
+export const sizesOf = (options: PoolOptions<any>): Sizes => {
+  const max = options.max ?? 20
+  const known = Number.isInteger(max)
+  return {
+    max,
+    min: options.min ?? (known ? Math.min(2, max) : 0),
+    control: options.control ?? 1,
+    drainBudget: options.drainBudget ?? (known ? Math.max(1, Math.ceil(max / 4)) : 1)
+  }
+}
+
+/** Everything that is wrong with the options of a new pool. */
+export const optionIssues = (
+  options: PoolOptions<any>,
+  settings: Settings,
+  { control, drainBudget, max, min }: Sizes
+): Array<string> => {
+  const lanes = lanesWrongs(options.lanes, Number.isInteger(max) ? max : Infinity)
+  return [
+    ...unknownIn(options),
+    ...told([
+      ...lanes,
+      ...wrongIn(options),
+      ...wholeWrongs("maxWaiting", settings.maxWaiting, 1),
+      ...wholeWrongs("connectConcurrency", settings.connectConcurrency, 1),
+      ...wholeWrongs("drainBudget", drainBudget, 0),
+      ...wholeWrongs("control", control, 0)
+    ]),
+    ...sizeIssues(lanes.length > 0 ? { ...options, lanes: {} } : options, min, max, control)
+  ]
+}

@@ -1,7 +1,6 @@
 /**
  * Waits for a pool to be filled: at boot, and for those who ask later.
  */
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { DatabaseUnavailable } from "../ReportError.ts"
 import type { Poolable } from "./Poolable.ts"
@@ -27,7 +26,7 @@ export class Readiness<S extends Poolable> {
   }
 
   /** Until so many sessions are there, through whatever fails meanwhile. */
-  within(sessions: number, timeout: Duration.Duration): Effect.Effect<void, DatabaseUnavailable> {
+  within(sessions: number, timeout: number): Effect.Effect<void, DatabaseUnavailable> {
     return Effect.timeoutOrElse(this.watch(sessions, false), {
       duration: timeout,
       orElse: () => Effect.suspend(() => Effect.fail(this.core.connector.unavailable(this.core.now())))

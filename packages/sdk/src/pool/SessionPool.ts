@@ -17,7 +17,7 @@
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
@@ -25,6 +25,7 @@ import * as PubSub from "effect/PubSub"
 import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { lengthWrongs, millisOf } from "../internal/poolFields.ts"
 import type { DatabaseUnavailable, PoolAccount } from "../ReportError.ts"
 import * as Backoff from "./Backoff.ts"
 import { Closing } from "./Closing.ts"
@@ -36,9 +37,10 @@ import type { PoolEvent, PoolStats } from "./PoolEvents.ts"
 import {
   defaultConnectBackoff,
   InvalidPoolOptions,
+  optionIssues,
   type PoolOptions,
-  settingsIssues,
   settingsOf,
+  sizesOf,
   sizeIssues
 } from "./PoolOptions.ts"
 import * as Report from "./PoolReport.ts"
@@ -124,14 +126,8 @@ export const make = Effect.fnUntraced(function* <S extends Poolable>(
   options: PoolOptions<S>
 ): Effect.fn.Return<SessionPool<S>, DatabaseUnavailable | InvalidPoolOptions, Scope.Scope> {
   const settings = settingsOf(options)
-  const max = options.max ?? 20
-  const min = options.min ?? Math.min(2, max)
-  const control = options.control ?? 1
-  const drainBudget = options.drainBudget ?? Math.max(1, Math.ceil(max / 4))
-  const declared = Object.entries(options.lanes ?? {})
-    .filter(([name]) => name !== "control" || control === 0)
-    .map(([name, lane]) => [name, lane.reserved ?? 0, lane.cap ?? Infinity] as const)
-  const issues = [...sizeIssues(min, max, declared), ...settingsIssues(settings, drainBudget, control)]
+  const { control, drainBudget, max, min } = sizesOf(options)
+  const issues = optionIssues(options, settings, { min, max, control, drainBudget })
   if (issues.length > 0) return yield* new InvalidPoolOptions({ pool: options.name, issues })
 
   const scope = yield* Effect.scope
@@ -167,12 +163,14 @@ export const make = Effect.fnUntraced(function* <S extends Poolable>(
   }
 
   const close: SessionPool<S>["close"] = (limits) =>
-    Effect.andThen(
-      closing.run(
-        limits?.graceful === undefined ? settings.closeGraceful : Duration.toMillis(limits.graceful),
-        limits?.hard === undefined ? settings.closeHard : Duration.toMillis(limits.hard)
-      ),
-      PubSub.shutdown(pubsub)
+    Effect.suspend(() =>
+      Effect.andThen(
+        closing.run(
+          lengthOf("close: graceful", limits?.graceful ?? settings.closeGraceful),
+          lengthOf("close: hard", limits?.hard ?? settings.closeHard)
+        ),
+        PubSub.shutdown(pubsub)
+      )
     )
   yield* Scope.addFinalizer(scope, close())
 
@@ -245,7 +243,8 @@ export const make = Effect.fnUntraced(function* <S extends Poolable>(
     canServeNow: () =>
       core.state === "open" && core.main.waiting === 0 && (core.main.idle.length > 0 || core.main.free > 0),
     events: Stream.fromPubSub(pubsub),
-    awaitReady: (timeout) => readiness.within(Math.max(core.main.min, 1), Duration.fromInputUnsafe(timeout)),
+    awaitReady: (timeout) =>
+      Effect.suspend(() => readiness.within(Math.max(core.main.min, 1), lengthOf("awaitReady: timeout", timeout))),
     suspend: Effect.sync(() => core.suspend()),
     resume: Effect.sync(() => core.resume()),
     turnAway: Effect.sync(() => {
@@ -257,13 +256,20 @@ export const make = Effect.fnUntraced(function* <S extends Poolable>(
       Effect.suspend(() => {
         const newMax = size.max ?? core.main.max
         const newMin = size.min ?? Math.min(core.main.min, newMax)
-        const wrong = sizeIssues(newMin, newMax, declared)
+        const wrong = sizeIssues(options, newMin, newMax, control)
         if (wrong.length > 0) return Effect.fail(new InvalidPoolOptions({ pool: options.name, issues: wrong }))
         core.resize(newMin, newMax)
         return Effect.void
       })
   }
 })
+
+/** A mistake of the program, hence a defect. */
+const lengthOf = (name: string, input: Duration.Input): number => {
+  const [wrong] = lengthWrongs(name, input, { zero: true, infinite: true })
+  if (wrong !== undefined) throw new Error(`${name} is ${wrong.value}: must be ${wrong.expected}`)
+  return millisOf(input)!
+}
 
 /** What is called in the middle of a transition must not be able to break the pool by throwing. */
 const guarded = <S extends Poolable>(options: PoolOptions<S>): PoolOptions<S> => ({

@@ -3,7 +3,6 @@
  */
 import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
@@ -16,6 +15,7 @@ import * as SessionPool from "../pool/SessionPool.ts"
 import * as SharedLane from "../pool/SharedLane.ts"
 import { type DatabaseUnavailable, InvalidConfiguration, type LastError } from "../ReportError.ts"
 import { monotonicMillis } from "../internal/Monotonic.ts"
+import { millisOf } from "../internal/poolFields.ts"
 import { lastError, problemOf } from "../internal/problems.ts"
 import * as Look from "./Look.ts"
 import type { Observation } from "./NodeState.ts"
@@ -236,7 +236,7 @@ export const make = Effect.fnUntraced(function* (
       sessions: sharing.sessions ?? cap ?? Math.max(1, Math.floor(options.maxConnections / 2)),
       statements: sharing.statements ?? 16,
       maxWaiting: maxWaiting ?? options.maxWaiting,
-      silence: Duration.toMillis(Duration.fromInputUnsafe(sharing.silence ?? "5 seconds")),
+      silence: millisOf(sharing.silence ?? "5 seconds")!,
       slow: slowMillis,
       hold: Math.min(holdMillis, options.maxLifetime / 2)
     })
