@@ -9,18 +9,16 @@ import * as Result from "effect/Result"
 import { parseAddress, parseUrl, Refusal, validPort, withoutUndefined } from "./internal/connectionString.ts"
 import { bareSecrets, brokenMaterial, unknownIn } from "./internal/databaseFields.ts"
 import {
-  flagWrongs,
-  groupWrongs,
+  choiceWrongs,
   lanesWrongs,
   leakWrongs,
   lengthWrongs,
   lifetimes,
   millisOf,
-  oneOfWrongs,
   optional,
   reservedWrongs,
   show as showAny,
-  textWrongs,
+  shutdownWrongs,
   wholeWrongs
 } from "./internal/poolFields.ts"
 import { type Profile, profiles, traits } from "./Profile.ts"
@@ -342,12 +340,6 @@ export const resolve = (
     }
     return length
   }
-  /** A wait of the pool's, which may be of any length that ends. */
-  const waitOf = (name: string, value: unknown, otherwise: number, zero: boolean): number => {
-    if (value === undefined) return otherwise
-    issues.push(...lengthWrongs(name, value, { zero }))
-    return millisOf(value) ?? otherwise
-  }
   const oneOf = <A extends string>(field: "sslmode" | "pooler" | "boot" | "reset", allowed: ReadonlyArray<A>): A => {
     const value = (given[field] ?? defaults[field]) as A
     if (!allowed.includes(value)) refuse(field, value, `one of ${allowed.join(", ")}`)
@@ -388,16 +380,13 @@ export const resolve = (
     refuse("host", given.host ?? "", "different addresses")
   }
   const { fallback, followerReads, maxLag, target, zone } = given
+  const patience = given.connectionTimeout
   issues.push(
-    ...optional(target, () => oneOfWrongs("target", target, ["primary", "replica", "any"])),
-    ...optional(fallback, () => oneOfWrongs("fallback", fallback, ["primary"])),
-    ...optional(maxLag, () => lengthWrongs("maxLag", maxLag, { zero: true, infinite: true })),
-    ...optional(zone, () => textWrongs("zone", zone)),
-    ...optional(followerReads, () => flagWrongs("followerReads", followerReads))
+    ...choiceWrongs(given),
+    ...shutdownWrongs(given.shutdown),
+    ...optional(patience, () => lengthWrongs(fieldOf("connectionTimeout"), patience, {}))
   )
-  const shutdown = (part: "graceful" | "hard"): number =>
-    waitOf(`shutdown.${part}`, given.shutdown?.[part], defaults.shutdown[part], true)
-  issues.push(...groupWrongs("shutdown", given.shutdown, '{ graceful: "5 seconds" }', () => []))
+  const shutdown = (part: "graceful" | "hard"): number => millisOf(given.shutdown?.[part]) ?? defaults.shutdown[part]
   const lives = lifetimes(given.idleTimeout, given.maxLifetime, defaults, {
     idleTimeout: fieldOf("idleTimeout"),
     maxLifetime: fieldOf("maxLifetime")
@@ -436,7 +425,7 @@ export const resolve = (
     applicationName: given.applicationName === undefined ? undefined : text("applicationName", ""),
     minConnections,
     maxConnections,
-    connectionTimeout: waitOf(fieldOf("connectionTimeout"), given.connectionTimeout, defaults.connectionTimeout, false),
+    connectionTimeout: millisOf(patience) ?? defaults.connectionTimeout,
     connectTimeout: millis("connectTimeout"),
     maxWaiting: whole("maxWaiting"),
     idleTimeout: lives.idleTimeout,

@@ -73,12 +73,6 @@ export const lengthWrongs = (
 export const oneOfWrongs = (name: string, value: unknown, allowed: ReadonlyArray<string>): Wrongs =>
   allowed.includes(value as string) ? [] : wrong(name, value, `one of ${allowed.join(", ")}`)
 
-export const textWrongs = (name: string, value: unknown): Wrongs =>
-  typeof value === "string" && value !== "" ? [] : wrong(name, value, "a text that is not empty")
-
-export const flagWrongs = (name: string, value: unknown): Wrongs =>
-  typeof value === "boolean" ? [] : wrong(name, value, "true or false")
-
 /** An object of options, or nothing: then its fields are looked at. */
 export const groupWrongs = (
   name: string,
@@ -124,6 +118,33 @@ export const leakWrongs = (leak: unknown): Wrongs =>
     ...lengthWrongs("leakDetection.threshold", threshold, {}),
     ...optional(stackEvery, () => wholeWrongs("leakDetection.stackEvery", stackEvery, 0))
   ])
+
+export const shutdownWrongs = (shutdown: unknown): Wrongs =>
+  groupWrongs("shutdown", shutdown, '{ graceful: "5 seconds" }', ({ graceful, hard }) => [
+    ...optional(graceful, () => lengthWrongs("shutdown.graceful", graceful, { zero: true })),
+    ...optional(hard, () => lengthWrongs("shutdown.hard", hard, { zero: true }))
+  ])
+
+/** Which of several servers serve. A word that is not known would mean the wrong ones, in silence. */
+export const choiceWrongs = (options: {
+  readonly target?: unknown
+  readonly fallback?: unknown
+  readonly maxLag?: unknown
+  readonly zone?: unknown
+  readonly followerReads?: unknown
+}): Wrongs => {
+  const { fallback, followerReads, maxLag, target, zone } = options
+  const text = typeof zone === "string" && zone !== ""
+  return [
+    ...optional(target, () => oneOfWrongs("target", target, ["primary", "replica", "any"])),
+    ...optional(fallback, () => oneOfWrongs("fallback", fallback, ["primary"])),
+    ...optional(maxLag, () => lengthWrongs("maxLag", maxLag, { zero: true, infinite: true })),
+    ...optional(zone, () => (text ? [] : wrong("zone", zone, "a text that is not empty"))),
+    ...optional(followerReads, () =>
+      typeof followerReads === "boolean" ? [] : wrong("followerReads", followerReads, "true or false")
+    )
+  ]
+}
 
 /** A lane's own fields. `max`: the sessions of the pool. */
 const laneWrongs = (path: string, lane: Readonly<Record<string, unknown>>, max: number): Wrongs => {
