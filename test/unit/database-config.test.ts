@@ -100,6 +100,17 @@ describe("configuration", () => {
     )
   )
 
+  it.effect("refuses a file that was named and cannot be read, and does without .env", () =>
+    Effect.gen(function* () {
+      for (const dotEnv of ["/no/such.env", "", 5 as never, true as never, null as never]) {
+        const error = yield* Effect.flip(load({}, { dotEnv }))
+        assert.match(error.message, /: dotEnv is .*: must be a file that can be read/, String(dotEnv))
+      }
+      yield* load({}, { dotEnv: undefined })
+      yield* load({}, { dotEnv: false })
+    })
+  )
+
   it.effect("does not let the environment bend a URL given in code", () =>
     Effect.gen(function* () {
       const url = Redacted.make("postgres://app:secret@db.example:6543/fleet?sslmode=require")

@@ -23,13 +23,14 @@ import {
   type Reset
 } from "./DatabaseOptions.ts"
 import { withoutUndefined } from "./internal/connectionString.ts"
+import { show } from "./internal/poolFields.ts"
 import type { Profile } from "./Profile.ts"
 import { InvalidConfiguration } from "./ReportError.ts"
 
 export interface Source {
   /** `"REPLICA"` reads `REPLICA_DATABASE_URL`, `REPLICA_DB_HOST`, ... Default: none. */
   readonly prefix?: string | undefined
-  /** The file that fills in what the environment leaves out. `false`: none is read. Default `.env`; it need not exist. */
+  /** The file that fills in what the environment leaves out. `false`: none is read. Default `.env`, which need not exist; one that is named must. */
   readonly dotEnv?: string | false | undefined
 }
 
@@ -42,7 +43,12 @@ export const load = (
   Effect.gen(function* () {
     const prefix = source.prefix === undefined || source.prefix === "" ? "" : `${source.prefix.replace(/_$/, "")}_`
     const environment = yield* ConfigProvider.ConfigProvider
-    const file = source.dotEnv === false ? undefined : readDotEnv(source.dotEnv ?? ".env")
+    const issues: Array<InvalidConfiguration["issues"][number]> = []
+    const file = source.dotEnv === false ? undefined : readDotEnv(source.dotEnv === undefined ? ".env" : source.dotEnv)
+    if (file === undefined && source.dotEnv !== false && source.dotEnv !== undefined) {
+      const expected = "a file that can be read; left out for .env if it is there, false for none"
+      issues.push({ name: "dotEnv", value: show(source.dotEnv), expected })
+    }
     const provider = file === undefined ? environment : ConfigProvider.orElse(environment, file)
 
     const given: { [K in Field]?: string } = {}
@@ -51,7 +57,6 @@ export const load = (
       if (Option.isSome(value) && value.value !== "") given[field] = value.value
     }
 
-    const issues: Array<InvalidConfiguration["issues"][number]> = []
     const whole = (field: Parameters<typeof rangeOf>[0]): number | undefined => {
       const text = given[field]
       if (text === undefined) return undefined
@@ -123,7 +128,9 @@ const omitAddress = ({
   ...rest
 }: Options): Options => rest
 
-const readDotEnv = (path: string): ConfigProvider.ConfigProvider | undefined => {
+const readDotEnv = (path: unknown): ConfigProvider.ConfigProvider | undefined => {
+  // A number would be an open file, and reading it might never end.
+  if (typeof path !== "string") return undefined
   try {
     return ConfigProvider.fromDotEnvContents(readFileSync(path, "utf8"))
   } catch {
