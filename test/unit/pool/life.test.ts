@@ -8,7 +8,7 @@ import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import type { FakeSession } from "./FakeSession.ts"
 import { FakeServer, lost } from "./FakeSession.ts"
-import { collect, type FakePool, hold, makePool, request, start, timed, told } from "./fixture.ts"
+import { closings, collect, type FakePool, hold, makePool, request, start, timed, told } from "./fixture.ts"
 
 /** Opens `count` sessions by holding them together. */
 const warm = (pool: FakePool, count: number) =>
@@ -206,6 +206,45 @@ describe("return", () => {
       assert.deepInclude((yield* pool.stats).lanes["batch"], { leased: 1, waiting: 1 })
       yield* TestClock.adjust(100)
       yield* Fiber.join(second)
+    })
+  )
+
+  it.effect("one that dies while it is put right gives up its place at once, however long that takes", () =>
+    Effect.gen(function* () {
+      const server = new FakeServer()
+      const { events, pool } = yield* told(server, { max: 1, hooks: { afterRelease: () => Effect.sleep("1 hour") } })
+      yield* hold(pool, 1).pipe(start)
+      yield* TestClock.adjust(1)
+      const waiter = yield* start(hold(pool, 0))
+      yield* TestClock.adjust(100)
+      assert.isUndefined(waiter.pollUnsafe())
+      server.sessions[0]!.die(lost("terminated", "57P01"))
+      yield* TestClock.adjust(1)
+      assert.strictEqual(yield* Fiber.join(waiter), 2)
+      assert.deepStrictEqual(closings(events), [["died", 101]])
+    })
+  )
+
+  it.effect("one that dies while it is drained is not lent, whatever the drain says", () =>
+    Effect.gen(function* () {
+      const server = new FakeServer()
+      const { events, pool } = yield* told(server, { max: 1 })
+      yield* pool.use(request, (session) =>
+        Effect.sync(() => {
+          const drain = Effect.sync(() => {
+            session.die(lost("terminated", "57P01"))
+            session.busy = false
+            return true
+          })
+          Object.assign(session, { busy: true, drain })
+        })
+      )
+      yield* TestClock.adjust(1)
+      assert.strictEqual(yield* hold(pool, 0), 2)
+      assert.deepStrictEqual(
+        closings(events).map(([reason]) => reason),
+        ["died"]
+      )
     })
   )
 

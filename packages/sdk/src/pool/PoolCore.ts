@@ -356,8 +356,8 @@ export class PoolCore<S extends Poolable> {
     if (entry.state === "gone" || entry.state === "away") return
     const now = this.now()
     if (entry.uses === 0 && now - entry.openedAt < provenMillis) this.connector.stillborn(cause, entry.openedAt)
-    // A holder finds out by itself, when it likes: its place is for others from now on.
-    if (entry.state === "idle" || entry.state === "leased") this.care.discard(entry, "died", cause)
+    // Whoever holds it, or puts it right, finds out by itself, when it likes: its place is for others from now on.
+    this.care.discard(entry, "died", cause)
     this.moveGeneration(entry.generation, "corpse")
     this.pumpAll()
     this.onChange("ended")
