@@ -48,6 +48,20 @@ describe("what a reader sees", () => {
     assert.strictEqual(berlin.duration(Duration.seconds(3600 * 26 + 300)), "26 h 05 min")
   })
 
+  it("has the year where it is asked for, and the offset in the hour that the clocks show twice", () => {
+    const at = (text: string, years = false) =>
+      presentation({ units: "metric", timeZone: "Europe/Berlin" }, years).time(DateTime.makeUnsafe(text))
+    assert.strictEqual(at("2020-03-02T08:00:00Z", true), "Mon 02 Mar 2020 09:00")
+    assert.strictEqual(at("2026-10-25T00:29:00Z"), "Sun 25 Oct 02:29 +02:00")
+    assert.strictEqual(at("2026-10-25T01:29:00Z"), "Sun 25 Oct 02:29 +01:00")
+    assert.strictEqual(at("2026-10-24T23:59:00Z"), "Sun 25 Oct 01:59")
+    assert.strictEqual(at("2026-10-25T02:00:00Z"), "Sun 25 Oct 03:00")
+    // Half an hour back, as on Lord Howe Island.
+    const howe = presentation({ units: "metric", timeZone: "Australia/Lord_Howe" })
+    assert.match(howe.time(DateTime.makeUnsafe("2026-04-04T14:45:00Z")), / \+11:00$/)
+    assert.match(howe.time(DateTime.makeUnsafe("2026-04-04T15:15:00Z")), / \+10:30$/)
+  })
+
   it("is a table whose numbers line up on the right", () => {
     const rows = [
       { name: "a", km: 5 },

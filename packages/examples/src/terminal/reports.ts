@@ -4,7 +4,7 @@ import type { ReportResult } from "@sluice/sdk"
 import * as Arr from "effect/Array"
 import * as Clock from "effect/Clock"
 import * as Console from "effect/Console"
-import type * as DateTime from "effect/DateTime"
+import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { distance, idle, latest, overspeed, stoppage, stoppageSummary, trips } from "../fleet/reports/index.ts"
@@ -23,7 +23,7 @@ interface Section<Row> extends Heading {
   readonly shown?: number | undefined
   /** Other than the order of the report. */
   readonly select?: ((rows: ReadonlyArray<Row>) => ReadonlyArray<Row>) | undefined
-  /** A line of totals below the table. */
+  /** A line of totals below the table; of rows that were cut there is no total. */
   readonly sum?: ((rows: ReadonlyArray<Row>) => string) | undefined
 }
 
@@ -43,8 +43,8 @@ const print = <Row, E, R>(
     const rest = rows.length - first.length
     yield* Console.log(
       [
-        `  ${count(rows.length)} rows${rest > 0 ? `, ${count(first.length)} shown` : ""}${truncated ? ", more were cut off" : ""}`,
-        sum === undefined || rows.length === 0 ? undefined : sum(rows),
+        `  ${count(rows.length)} ${rows.length === 1 ? "row" : "rows"}${rest > 0 ? `, ${count(first.length)} shown` : ""}${truncated ? ", more were cut off: no totals" : ""}`,
+        sum === undefined || rows.length === 0 || truncated ? undefined : sum(rows),
         `${source} from ${node ?? "no node"} in ${count(took)} ms, ${attempts} attempt${attempts === 1 ? "" : "s"}`
       ]
         .filter((part) => part !== undefined)
@@ -65,9 +65,15 @@ export const varied = <Row>(
   return Array.from({ length: longest }, (_, turn) => each.flatMap((group) => group.slice(turn, turn + 1))).flat()
 }
 
+/** Whether times need their year: a period of several years, or of another one than this. */
+const needsYear = ({ from, to }: Period): boolean => {
+  const years = [from, to].map((time) => DateTime.toDateUtc(time).getUTCFullYear())
+  return years[0] !== years[1] || years[0] !== new Date().getUTCFullYear()
+}
+
 /** Where the vehicles stood. */
 export const printStoppage = (period: Period, reader: Reader, shown?: number) => {
-  const { duration, time } = presentation(reader)
+  const { duration, time } = presentation(reader, needsYear(period))
   return print(stoppage, stoppage.runWithInfo(period), {
     order: "newest first",
     timeZone: reader.timeZone,
@@ -90,7 +96,7 @@ export const printStoppageSummary = (
   reader: Reader,
   shown?: number
 ) => {
-  const { duration } = presentation(reader)
+  const { duration } = presentation(reader, needsYear(period))
   return print(stoppageSummary, stoppageSummary.runWithInfo({ by, ...period }), {
     order: "most time in all first",
     shown,
@@ -109,7 +115,7 @@ export const printStoppageSummary = (
 }
 
 export const printTrips = (period: Period, reader: Reader) => {
-  const { duration, length, lengthUnit, speed, speedUnit, time } = presentation(reader)
+  const { duration, length, lengthUnit, speed, speedUnit, time } = presentation(reader, needsYear(period))
   return print(trips, trips.runWithInfo(period), {
     order: "newest first",
     timeZone: reader.timeZone,
@@ -128,7 +134,7 @@ export const printTrips = (period: Period, reader: Reader) => {
 }
 
 export const printLatest = (reader: Reader) => {
-  const { length, lengthUnit, speed, speedUnit, time } = presentation(reader)
+  const { length, lengthUnit, speed, speedUnit, time } = presentation(reader, true)
   return print(latest, latest.runWithInfo({}), {
     order: "some of each state and depot",
     timeZone: reader.timeZone,
@@ -157,7 +163,7 @@ export const printLatest = (reader: Reader) => {
 }
 
 export const printDistance = (period: Period, reader: Reader) => {
-  const { length, lengthUnit } = presentation(reader)
+  const { length, lengthUnit } = presentation(reader, needsYear(period))
   return print(distance, distance.runWithInfo({ ...period, timeZone: reader.timeZone }), {
     order: "by day and vehicle",
     columns: [
@@ -174,7 +180,7 @@ export const printDistance = (period: Period, reader: Reader) => {
 }
 
 export const printOverspeed = (period: Period, reader: Reader) => {
-  const { duration, length, lengthUnit, speed, speedUnit, time } = presentation(reader)
+  const { duration, length, lengthUnit, speed, speedUnit, time } = presentation(reader, needsYear(period))
   const limit = reader.units === "metric" ? fromKilometresPerHour(90) : fromMilesPerHour(55)
   return print(overspeed, overspeed.runWithInfo({ ...period, limit, minDuration: Duration.seconds(60) }), {
     order: "fastest first",
@@ -193,7 +199,7 @@ export const printOverspeed = (period: Period, reader: Reader) => {
 }
 
 export const printIdle = (period: Period, reader: Reader) => {
-  const { duration, time } = presentation(reader)
+  const { duration, time } = presentation(reader, needsYear(period))
   return print(idle, idle.runWithInfo(period), {
     order: "longest first",
     timeZone: reader.timeZone,

@@ -49,24 +49,49 @@ export interface Reader {
   readonly timeZone: string
 }
 
-export const presentation = ({ timeZone, units }: Reader) => {
-  const clock = new Intl.DateTimeFormat("en-GB", {
+const clockOf = (timeZone: string, year: boolean) =>
+  new Intl.DateTimeFormat("en-GB", {
     timeZone,
     weekday: "short",
     day: "2-digit",
     month: "short",
+    ...(year && { year: "numeric" }),
     hour: "2-digit",
     minute: "2-digit",
     hourCycle: "h23"
   })
+
+/** `+01:00`, as the clocks of the zone are set at that instant. */
+const offsetOf = (zone: Intl.DateTimeFormat, at: number): string => {
+  const name = zone.formatToParts(at).find(({ type }) => type === "timeZoneName")?.value ?? ""
+  return name === "GMT" ? "+00:00" : name.replace("GMT", "")
+}
+
+const hour = 3_600_000
+
+/** `years`: the period that is told of spans more than one, or is of another year than this one. */
+export const presentation = ({ timeZone, units }: Reader, years = false) => {
+  const clock = clockOf(timeZone, years)
+  const zone = new Intl.DateTimeFormat("en-GB", { timeZone, timeZoneName: "longOffset" })
+  const told = (at: number): string => clock.format(at).replaceAll(",", "")
+  /** Where clocks are set back an hour comes twice: then the offset says which. */
+  const isTwice = (at: number): boolean => {
+    const own = offsetOf(zone, at)
+    return [at - hour, at + hour, at - hour / 2, at + hour / 2].some(
+      (other) => offsetOf(zone, other) !== own && told(other) === told(at)
+    )
+  }
   return {
     lengthUnit: units === "metric" ? "km" : "mi",
     speedUnit: units === "metric" ? "km/h" : "mph",
     length: (length: Metres): string => grouped(units === "metric" ? kilometres(length) : miles(length), 1),
     speed: (speed: MetresPerSecond): string =>
       grouped(units === "metric" ? kilometresPerHour(speed) : milesPerHour(speed), 0),
-    /** `Tue 03 Mar 07:15`. */
-    time: (time: DateTime.Utc): string => clock.format(DateTime.toDateUtc(time)).replaceAll(",", ""),
+    /** `Tue 03 Mar 07:15`, `Tue 03 Mar 2020 07:15`; `Sun 25 Oct 02:30 +01:00` where the clocks show that twice. */
+    time: (time: DateTime.Utc): string => {
+      const at = DateTime.toDateUtc(time).getTime()
+      return isTwice(at) ? `${told(at)} ${offsetOf(zone, at)}` : told(at)
+    },
     /** `26:05` hours and minutes; seconds below one hour. */
     duration: (duration: Duration.Duration): string => {
       const seconds = Math.round(Duration.toSeconds(duration))
