@@ -7,7 +7,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as fs from "node:fs"
-import { argumentsOf, numberOf, refuse } from "../support/arguments.ts"
+import { argumentsOf, numberOf, refuse, namesOf } from "../support/arguments.ts"
 import { describe } from "../support/machine.ts"
 import { runMain } from "../support/main.ts"
 import * as Apart from "./Apart.ts"
@@ -20,7 +20,7 @@ import { rows } from "./rows/index.ts"
 
 const usage = `npm run bench -- [options]
   --list           the rows, and what each measures
-  --only NAME      rows whose name begins so; may be given more than once
+  --only NAME      rows whose name begins so; several with commas
   --json FILE      the results as an array
   --markdown FILE  the tables as README.md has them
   --reports DIR    where the picture bench.svg goes, default reports
@@ -52,7 +52,8 @@ const settings = quick
   : { rounds: most ?? 7, most, millis: whole("millis") ?? 250, warmMillis: 1_500 }
 const scale = quick ? 50_000 : (whole("scale") ?? 2_000_000)
 
-const chosen = rows.filter((row) => args.only === undefined || args.only.some((name) => row.name.startsWith(name)))
+const only = namesOf(args.only)
+const chosen = rows.filter((row) => only === undefined || only.some((name) => row.name.startsWith(name)))
 
 const packages = ["effect", "@effect/sql-pg", "pg", "postgres", "slonik", "kysely", "cockatiel"]
 

@@ -8,7 +8,7 @@
 import { PgCluster } from "@sluice/sdk/testing"
 import * as Effect from "effect/Effect"
 import * as fs from "node:fs"
-import { argumentsOf, numberOf, refuse } from "../support/arguments.ts"
+import { argumentsOf, numberOf, refuse, namesOf } from "../support/arguments.ts"
 import { describe, table } from "../support/machine.ts"
 import { runMain } from "../support/main.ts"
 import { bounds } from "./bounds.ts"
@@ -26,7 +26,7 @@ import { type Panel, timeline } from "./timeline.ts"
 
 const usage = `npm run drill -- [options]
   --list           the faults, and what is done
-  --only NAME      faults whose name begins so; may be given more than once
+  --only NAME      faults whose name begins so; several with commas
   --subject NAME   sluice, driver or pg; may be given more than once; default all
   --json FILE      the results as an array
   --seed N         repeats the load of a run
@@ -42,8 +42,9 @@ const args = argumentsOf(usage, {
   reports: { type: "string", default: "reports" }
 })
 
+const only = namesOf(args.only)
 const isChosen = ({ name }: { readonly name: string }) =>
-  args.only === undefined || args.only.some((only) => name.startsWith(only))
+  only === undefined || only.some((begin) => name.startsWith(begin))
 const chosen = faults.filter(isChosen)
 const drilled = subjects.filter(({ name }) => args.subject === undefined || args.subject.includes(name))
 const all = [...faults, overload, ...topologyFaults, ...bounds, ...failures]

@@ -36,3 +36,7 @@ export const numberOf = (
   if (text.trim() !== "" && Number.isFinite(value) && isWhole && isLarge) return value
   return refuse(`--${name}: must be ${is}, not ${JSON.stringify(text)}`)
 }
+
+/** Names of a flag that may be given more than once, or several with commas. */
+export const namesOf = (given: ReadonlyArray<string> | undefined): ReadonlyArray<string> | undefined =>
+  given?.flatMap((one) => one.split(",")).filter((name) => name !== "")
