@@ -28,6 +28,7 @@ import * as DatabaseConfig from "./DatabaseConfig.ts"
 import { type Options, type Resolved, resolve } from "./DatabaseOptions.ts"
 import { listenLane, type PoolRequest } from "./pool/SessionPool.ts"
 import * as SqlClients from "./pool/SqlClients.ts"
+import * as Surrounding from "./pool/Surrounding.ts"
 import { optionFields, unknownIssues } from "./internal/databaseFields.ts"
 import { fields } from "./internal/fields.ts"
 import { together } from "./internal/together.ts"
@@ -285,7 +286,11 @@ const makeRole = Effect.fnUntraced(function* (
   if (Option.isSome(health)) yield* health.value.register(route.source)
   const request = { lane: interactive, name: "sql" }
   const acquire = (request: PoolRequest) =>
-    Effect.suspend(() => route.attempt({ key: name, tried: [] }, ({ pool }) => pool.acquire(request)))
+    Effect.suspend(() =>
+      route.attempt({ key: name, tried: [] }, (member) =>
+        Effect.map(member.pool.acquire(request), (session) => Surrounding.on(session, member.name))
+      )
+    )
   const sql = yield* SqlClients.makeWithReactivity(
     {
       use: (f) => route.attempt({ key: name, tried: [] }, ({ pool }) => pool.use(request, f)),
@@ -293,6 +298,7 @@ const makeRole = Effect.fnUntraced(function* (
       listen: acquire({ lane: listenLane, name: "listen" })
     },
     {
+      name,
       config: { host: options.host, port: options.port, database: options.name, username: options.user },
       pooler: options.pooler === "transaction" ? "transaction" : undefined
     }

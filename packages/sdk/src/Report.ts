@@ -172,6 +172,11 @@ export const make = <
      * (except behind a pooler in transaction mode, where a session cannot be told).
      */
     readonly writes?: Write
+    /**
+     * Inside of a transaction (`withTransaction`, {@link transaction}) it runs on a lease of its own, as outside of one. Default
+     * `false`: it runs on the transaction's session, and is refused in a transaction of another role.
+     */
+    readonly outside?: boolean | undefined
     /** Repeats attempts that repeating can mend. Default: none. */
     readonly retry?: Retry
     /** Stops asking a node that fails; adds `CircuitOpen`. Default: none. */

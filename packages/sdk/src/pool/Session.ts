@@ -144,7 +144,7 @@ export class Session implements Poolable {
       })
       const leave = (): void => {
         wire.abandon(operation)
-        if (this.#kept) this.drainUnsafe(() => {})
+        if (this.#kept) this.#forsake()
       }
       const stay = limit?.((error) => {
         leave()
@@ -170,8 +170,23 @@ export class Session implements Poolable {
     return Stream.suspend(() => {
       this.#limit(options?.timeout)
       this.#guard(options?.readOnly === true)
-      return Rows.stream(this.#wire, sql, params, options)
+      return Rows.stream(this.#wire, sql, params, options, () => {
+        if (this.#kept) this.#forsake()
+      })
     })
+  }
+
+  /**
+   * For a transaction one of whose statements was left on the wire: it is cancelled, and whether or not that came in time, the
+   * transaction can only be rolled back, all of it or to a savepoint. Its caller was told that it failed.
+   */
+  #forsake(): void {
+    const wire = this.#wire
+    if (!wire.busy || wire.dead !== undefined) return
+    // No such savepoint: an error of the server fails the transaction, as a cancellation in time would have done.
+    const failing = new StatementOperation(wire, "ROLLBACK TO SAVEPOINT sluice_left", noParams, ownSetting, () => {})
+    this.drainUnsafe(() => {})
+    wire.submit(failing)
   }
 
   /** The server's limit for the statements to come, changed only where it differs, in the same write as the next statement. */

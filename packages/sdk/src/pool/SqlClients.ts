@@ -22,6 +22,7 @@ import type { Session, StatementOptions } from "./Session.ts"
 import { connectionError, statementError } from "./session/Facts.ts"
 import { channelError } from "./session/Listen.ts"
 import { mostParameters } from "./session/Parameters.ts"
+import * as Surrounding from "./Surrounding.ts"
 import { nextKey } from "./Transactions.ts"
 
 /** What lends sessions: a `SessionPool` for one kind of request, or anything else that does. */
@@ -35,6 +36,8 @@ export interface Leaser<E> {
 }
 
 export interface SqlClientOptions {
+  /** What errors call it: `database/role`. Default: the name of the database. */
+  readonly name?: string | undefined
   /** Shown as `client.config`; never holds the password. */
   readonly config: PgClient.PgClientConfig
   readonly transformResultNames?: ((name: string) => string) | undefined
@@ -52,7 +55,12 @@ type Transform = (<A extends object>(rows: ReadonlyArray<A>) => ReadonlyArray<A>
 /** One session as Effect's `Connection`. */
 class SessionConnection implements Connection {
   readonly session: Session
-  /** Its session has been given back. A fiber that still holds it must not reach into the next borrower's work. */
+  /** The statement that began its transaction. */
+  begin = "BEGIN"
+  /**
+   * Its transaction ends, or its session has been given back. A fiber that still holds it must reach neither behind the
+   * COMMIT nor into the next borrower's work.
+   */
   over = false
   readonly #kept: boolean
   readonly #rows: StatementOptions
@@ -194,7 +202,7 @@ export const make = <E>(
       SqlClient.TransactionConnection,
       SqlClient.TransactionConnection.Service
     >(nextKey())
-    const keep = (lease: Leaser<E>["acquire"]) =>
+    const keep = <E1>(lease: Effect.Effect<Session, E1, Scope.Scope>) =>
       Effect.uninterruptibleMask((restore) =>
         Effect.flatMap(restore(Effect.mapError(lease, acquireError)), (session) => {
           const kept = new SessionConnection(session, statementTimeout, true)
@@ -212,6 +220,10 @@ export const make = <E>(
       )
     const acquirer = keep(leaser.acquire)
     const listener = keep(leaser.listen ?? leaser.acquire)
+    const transactionAcquirer = Effect.withFiber<SessionConnection, SqlError, Scope.Scope>((fiber) => {
+      const plan = fiber.getRef(Surrounding.Next)
+      return plan === undefined ? acquirer : keep(plan.lease)
+    })
     const current = Effect.map(
       Effect.serviceOption(transactionService),
       Option.map(([own]) => own as SessionConnection)
@@ -244,16 +256,44 @@ export const make = <E>(
           : Statement.defaultTransforms(options.transformResultNames, options.transformJson).array
     })
     const control: Control = {
-      begin: ({ session }, statement) => session.begin(statement),
+      begin: (own, statement) =>
+        Effect.withFiber((fiber) => {
+          own.begin = fiber.getRef(Surrounding.Next)?.begin ?? statement ?? own.begin
+          return own.session.begin(own.begin)
+        }),
       // Control may be left while the server is silent: the session is then destroyed, and a COMMIT's outcome unknown.
       savepoint: (own, id) => Effect.interruptible(own.whileKept(() => own.session.savepoint(`sluice_${id}`))),
       releaseSavepoint: (own, id) => own.whileKept(() => own.session.releaseSavepoint(`sluice_${id}`)),
-      commit: ({ session }) => Effect.interruptible(session.commit),
-      rollback: ({ session }) => session.rollback,
+      commit: (own) => {
+        own.over = true
+        return Effect.interruptible(own.session.commit)
+      },
+      rollback: (own) => {
+        own.over = true
+        return own.session.rollback
+      },
       rollbackSavepoint: (own, id) =>
         Effect.suspend(() => (own.over ? Effect.void : own.session.rollbackTo(`sluice_${id}`)))
     }
-    const withTransaction = makeWithTransaction(transactionService, attributes, acquirer, control)
+    const transact = makeWithTransaction(transactionService, attributes, transactionAcquirer, control)
+    /** Tells what runs inside that it does. */
+    const inside = <A, E1, R>(self: Effect.Effect<A, E1, R>): Effect.Effect<A, E1, R> =>
+      Effect.updateContext(self, (context: Context.Context<R>): Context.Context<R> => {
+        const own = Context.getUnsafe(context, transactionService as Context.Key<any, any>)[0] as SessionConnection
+        const around: Surrounding.Transaction = {
+          client,
+          name: options.name ?? config.database ?? "the database",
+          session: own.session,
+          begin: own.begin,
+          outer: Context.get(context, Surrounding.Current),
+          isOver: () => own.over
+        }
+        const known = Context.add(context, Surrounding.Current, around)
+        return Context.get(context, Surrounding.Next) === undefined
+          ? known
+          : Context.add(known, Surrounding.Next, undefined)
+      })
+    const withTransaction: SqlClient.SqlClient["withTransaction"] = (self) => transact(inside(self))
     return Object.assign(client, {
       [PgClient.TypeId]: PgClient.TypeId,
       ...identity,

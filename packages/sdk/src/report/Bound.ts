@@ -14,6 +14,7 @@ import * as Caller from "../policy/Caller.ts"
 import * as Deadline from "../policy/Deadline.ts"
 import { AcquireTimeout, DeadlineExceeded, type LastError, OutcomeUnknown, type Overloaded } from "../ReportError.ts"
 import type { Source } from "../ReportResult.ts"
+import type { Node } from "../topology/Node.ts"
 import type * as Route from "../topology/Route.ts"
 import type { Declared } from "./Declared.ts"
 import { fromSqlError } from "./Failure.ts"
@@ -109,6 +110,8 @@ export interface Call extends Route.Call {
   told: boolean
   /** Where its answer came from. */
   source: Source
+  /** It belongs to the transaction around it, and runs there: see `Joined`. */
+  joined: Node | undefined
 }
 
 export const begin = (key: string): Call => ({
@@ -121,7 +124,8 @@ export const begin = (key: string): Call => ({
   out: false,
   doubt: false,
   told: false,
-  source: "live"
+  source: "live",
+  joined: undefined
 })
 
 /** A write whose answer was lost may have been applied, whatever becomes of the attempts after it. */
@@ -142,14 +146,16 @@ export const noteDoubt =
 /** What the caller is told in place of what the last attempt failed with. */
 export const tell = (bound: Bound, error: any, call: Call): any => {
   call.told = true
-  const told = inWords(bound, error, call.sent)
+  const told = inWords(bound, error, call)
   return call.doubt ? doubtful(bound, told) : told
 }
 
-const inWords = ({ declared, overrides, role }: Bound, error: any, attempts: number): any => {
+const inWords = ({ declared, overrides, role }: Bound, error: any, { joined, sent: attempts }: Call): any => {
   const { lane, name, writes } = declared
   if (isSqlError(error)) {
-    const failure = PgFailure.fromSqlError(error, undefined, overrides)
+    let failure = PgFailure.fromSqlError(error, undefined, overrides)
+    // The transaction around it never came to its COMMIT.
+    if (joined !== undefined && failure.outcome === "unknown") failure = { ...failure, outcome: "not-applied" }
     // The server's timeout is the attempt's, set a little shorter so that the session stays usable.
     if (failure.class === "StatementTimeout") return attemptOver(declared, attempts, lastError(failure))
     return fromSqlError(name, role.name, error, failure, writes !== undefined)

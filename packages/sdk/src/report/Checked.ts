@@ -37,6 +37,7 @@ const known = {
     priority: true,
     maxRows: true,
     writes: true,
+    outside: true,
     retry: true,
     breaker: true,
     bulkhead: true,
@@ -160,6 +161,8 @@ export const check = (name: string, options: Readonly<Record<string, any>>): voi
   if (options.writes !== undefined && options.writes !== "once" && options.writes !== "idempotent") {
     refuse("writes", `must be "once" or "idempotent", not ${shown(options.writes)}`)
   }
+
+  flag("outside", options.outside)
 
   const retry = Schedule.isSchedule(options.retry) ? undefined : group("retry", options.retry, known.retry)
   if (retry !== undefined) {

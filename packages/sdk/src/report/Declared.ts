@@ -30,6 +30,7 @@ export interface Declared {
   readonly priority: number | undefined
   readonly maxRows: number | undefined
   readonly writes: Declaration.Writes | undefined
+  readonly outside: boolean | undefined
   readonly retry: DeclaredRetry | undefined
   readonly breaker: Declaration.BreakerOptions | undefined
   readonly bulkhead: Declaration.BulkheadOptions | undefined
@@ -77,6 +78,7 @@ export const make = (name: string, options: any): Declared => {
     priority: given.priority,
     maxRows: given.maxRows,
     writes: given.writes,
+    outside: given.outside,
     retry: options.retry === undefined ? undefined : retryOf(options.retry),
     breaker: given.breaker,
     bulkhead: given.bulkhead,

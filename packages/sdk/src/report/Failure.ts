@@ -31,6 +31,11 @@ const unavailable: Partial<Record<PgFailure.FailureClass, DatabaseUnavailable["r
 /** The server is asked to refuse them: it is not the server that is read-only. */
 const undeclaredWrite = `a report that does not declare writes may not change data (writes: "once" or "idempotent")`
 
+const readOnlyByDesign = "the session or its transaction was declared read-only"
+
+const readOnlyProblem = (writes: boolean, byDesign: boolean): string =>
+  writes ? (byDesign ? readOnlyByDesign : problemOf("ReadOnly")) : undeclaredWrite
+
 /** The session could not read a column. It was asked for nothing else: the server has done its work. */
 const unreadableOf = (error: SqlError): { readonly column: string; readonly row?: number } | undefined => {
   const cause = error.reason.cause instanceof Error ? error.reason.cause.cause : undefined
@@ -57,6 +62,7 @@ export const fromSqlError = (
     return told
   }
   const reason = unavailable[failure.class]
+  const facts = PgFailure.factsOf(error)
   const told =
     writes && failure.outcome === "unknown"
       ? new OutcomeUnknown({ key: report, lastError: lastError(failure) })
@@ -65,8 +71,10 @@ export const fromSqlError = (
             report,
             class: failure.class,
             problem:
-              PgFailure.factsOf(error)?.problem ??
-              (failure.class === "ReadOnly" && !writes ? undeclaredWrite : problemOf(failure.class)),
+              facts?.problem ??
+              (failure.class === "ReadOnly"
+                ? readOnlyProblem(writes, facts?.guarded === true)
+                : problemOf(failure.class)),
             ...(failure.sqlState === undefined ? undefined : { sqlState: failure.sqlState })
           })
         : new DatabaseUnavailable({ pool, reason, lastError: lastError(failure) })

@@ -7,6 +7,8 @@
  * Freshness and coalescing have their place between the fallback and the deadline. What a report does not declare, its
  * call does not pass through.
  *
+ * Inside of a transaction of its role a report runs on the transaction's session (`Joined`).
+ *
  * The deadline of a read is carried (`Deadline.carried`): no fiber watches it, so whatever waits on this way leaves by
  * itself or goes through `Deadline.guard`.
  */
@@ -17,6 +19,7 @@ import type * as Fiber from "effect/Fiber"
 import { isThere } from "../internal/there.ts"
 import * as Deadline from "../policy/Deadline.ts"
 import * as FaultInjection from "../policy/FaultInjection.ts"
+import * as Surrounding from "../pool/Surrounding.ts"
 import type { DeadlineExceeded } from "../ReportError.ts"
 import type { ReportResult, Source } from "../ReportResult.ts"
 import type { Node } from "../topology/Node.ts"
@@ -36,6 +39,7 @@ import {
   tellLate
 } from "./Bound.ts"
 import type { Declared } from "./Declared.ts"
+import * as Joined from "./Joined.ts"
 import * as Meter from "./Meter.ts"
 import * as ParamsCodec from "./ParamsCodec.ts"
 import type * as Policies from "./Policies.ts"
@@ -71,7 +75,7 @@ type Answer = Effect.Effect<any, any, any>
  * own, of which each costs as much as a policy.
  */
 export const make = (declared: Declared): ((shape: Shape) => (input: unknown) => Answer) => {
-  const { fallback, lane, maxRows, name, priority, writes } = declared
+  const { fallback, lane, maxRows, name, outside, priority, writes } = declared
   const encode = ParamsCodec.make(name, declared.params)
   const decode = RowCodec.make(name, declared.row)
   const bind = binder(declared)
@@ -81,6 +85,8 @@ export const make = (declared: Declared): ((shape: Shape) => (input: unknown) =>
   // A write has its session to itself: a lost session must not take somebody else's write with it.
   const lend = (node: Node) => (writes === undefined ? node.read : node.pool.use)
   const statementOptions = { timeout: serverTimeout(declared), maxRows, readOnly: writes === undefined }
+  // Whether a transaction may write was said when it began.
+  const joinedOptions = { timeout: statementOptions.timeout, maxRows }
   const plain = fallback === undefined && priority === undefined
 
   const ask =
@@ -119,6 +125,12 @@ export const make = (declared: Declared): ((shape: Shape) => (input: unknown) =>
   const withinDeadline = (fiber: Fiber.Fiber<unknown, unknown>, params: unknown, call: Call, shape: Shape): Answer => {
     const bound = bind(fiber)
     const { carried, deadline } = bound.policies
+    const around = fiber.getRef(Surrounding.Current)
+    if (around !== undefined && outside !== true) {
+      const own = Joined.join(name, bound.role, fiber, around)
+      if (Joined.isRefused(own)) return Effect.fail(own)
+      call.joined = Joined.nodeOf(name, own)
+    }
     const statement = compile(bound, params)
     const answered = (fiber: Fiber.Fiber<unknown, unknown>): Answer =>
       Effect.mapError(
@@ -130,7 +142,9 @@ export const make = (declared: Declared): ((shape: Shape) => (input: unknown) =>
         (error) => tell(bound, error, call)
       )
     const told = carried === undefined ? deadline(Effect.withFiber(answered)) : carried(fiber, answered)
-    return writes === undefined ? told : Effect.mapError(told, (error) => tellLate(bound, error, call))
+    return writes === undefined || call.joined !== undefined
+      ? told
+      : Effect.mapError(told, (error) => tellLate(bound, error, call))
   }
 
   const admitted = (
@@ -140,12 +154,14 @@ export const make = (declared: Declared): ((shape: Shape) => (input: unknown) =>
     call: Call,
     shape: Shape
   ): Answer => {
-    const { hedge, rateLimit, retry, shed } = bound.policies
-    const isHedged = writes === undefined && hedge !== undefined && bound.role.nodes.length > 1
+    const { hedge, rateLimit, shed } = bound.policies
+    const isJoined = call.joined !== undefined
+    const retry = isJoined ? undefined : bound.policies.retry
+    const isHedged = hedge !== undefined && writes === undefined && !isJoined && bound.role.nodes.length > 1
     const once = (fiber: Fiber.Fiber<unknown, unknown>) => {
       if (isHedged) return hedged(bound, hedge, statement, call, shape)
       const tried = attempt(fiber, bound, statement, call, "live", shape)
-      return writes === undefined ? tried : Effect.tapError(tried, noteDoubt(bound, call))
+      return writes === undefined || isJoined ? tried : Effect.tapError(tried, noteDoubt(bound, call))
     }
     if (retry === undefined && shed === undefined && rateLimit === undefined) return once(fiber)
     const later = Effect.withFiber(once)
@@ -181,8 +197,8 @@ export const make = (declared: Declared): ((shape: Shape) => (input: unknown) =>
     source: Source,
     shape: Shape
   ): Effect.Effect<any, Policies.AttemptError, any> =>
-    spans.attempt(fiber, bound, call, source, (phases) =>
-      bound.role.route.attemptOf(fiber, call, (node, until) => {
+    spans.attempt(fiber, bound, call, source, (phases) => {
+      const on = (node: Node, until: number | undefined): Effect.Effect<any, Policies.AttemptError, any> => {
         const { breaker, bulkhead } = bound.policies
         const answered = (read: Effect.Effect<StatementResult, Policies.AttemptError>) =>
           Effect.flatMap(read, ({ repeated, rows, truncated }) => {
@@ -200,8 +216,12 @@ export const make = (declared: Declared): ((shape: Shape) => (input: unknown) =>
           return bulkhead === undefined ? read : bulkhead.withPermit(read)
         }
         return breaker === undefined ? asked(nobody) : breaker.protect(asked, node.name)
-      })
-    )
+      }
+      const { joined } = call
+      if (joined === undefined) return bound.role.route.attemptOf(fiber, call, on)
+      call.tried.push(joined.name)
+      return on(joined, undefined)
+    })
 
   /** The time in a queue is not the attempt's: its timeout, and what the breaker measures, begin with the lease. */
   const leased = (
@@ -224,13 +244,14 @@ export const make = (declared: Declared): ((shape: Shape) => (input: unknown) =>
       phases.statement()
       begun()
       const { params, sql } = statement
+      const options = call.joined === undefined ? statementOptions : joinedOptions
       if (FaultInjection.isPlanned(fiber)) {
         if (attemptTimeout === undefined) Deadline.beginAttemptOf(fiber)
-        const answer = FaultInjection.inject(session.query(sql, params, statementOptions), name)
+        const answer = FaultInjection.inject(session.query(sql, params, options), name)
         return Deadline.guard(attemptTimeout === undefined ? answer : attemptTimeout(answer))
       }
       Deadline.beginAttemptOf(fiber)
-      return session.query(sql, params, statementOptions, (leave: Leave) => Deadline.leave(fiber, leave, attemptLimit))
+      return session.query(sql, params, options, (leave: Leave) => Deadline.leave(fiber, leave, attemptLimit))
     })
   }
 

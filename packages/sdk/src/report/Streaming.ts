@@ -18,6 +18,7 @@ import * as Stream from "effect/Stream"
 import type * as Bulkhead from "../policy/Bulkhead.ts"
 import * as Deadline from "../policy/Deadline.ts"
 import * as FaultInjection from "../policy/FaultInjection.ts"
+import * as Surrounding from "../pool/Surrounding.ts"
 import type { Overloaded } from "../ReportError.ts"
 import type { Node } from "../topology/Node.ts"
 import type { StreamInfo } from "../ReportResult.ts"
@@ -35,6 +36,7 @@ import {
   tellLate
 } from "./Bound.ts"
 import type { Declared } from "./Declared.ts"
+import * as Joined from "./Joined.ts"
 import * as Meter from "./Meter.ts"
 import * as ParamsCodec from "./ParamsCodec.ts"
 import * as RowCodec from "./RowCodec.ts"
@@ -69,6 +71,7 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
   const onBehalf = onBehalfOf(priority)
   // A stream lasts as long as its consumer likes: chunks have a deadline, the statement has none that a server may hold.
   const statementOptions = { timeout: longestMillis, readOnly: declared.writes === undefined }
+  const joinedOptions = { timeout: longestMillis }
 
   const stream = (input: unknown, onEnd?: OnEnd): Stream.Stream<any, any, any> =>
     spans.stream(
@@ -80,23 +83,31 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
           // Who takes the rows holds the session, whichever fiber asks for it.
           const consumer = yield* Effect.withFiber((fiber) => Effect.succeed(fiber))
           const bound = bind(consumer)
+          const around = consumer.getRef(Surrounding.Current)
+          if (around !== undefined && declared.outside !== true) {
+            const own = Joined.join(name, bound.role, consumer, around)
+            if (Joined.isRefused(own)) return yield* Effect.fail(own)
+            call.joined = Joined.nodeOf(name, own)
+          }
           const scope = yield* Effect.scope
           const compiled = Effect.suspend(() => {
             const statement = compile(bound, params)
             return Effect.isEffect(statement) ? statement : Effect.succeed(statement)
           })
           const opening = Effect.flatMap(compiled, (statement) => {
-            const { rateLimit, retry, shed } = bound.policies
+            const { rateLimit, shed } = bound.policies
+            const isJoined = call.joined !== undefined
+            const retry = isJoined ? undefined : bound.policies.retry
             const once = () => {
               const open = attempt(bound, statement, scope, call, consumer)
-              return declared.writes === undefined ? open : Effect.tapError(open, noteDoubt(bound, call))
+              return declared.writes === undefined || isJoined ? open : Effect.tapError(open, noteDoubt(bound, call))
             }
             const attempts = retry === undefined ? once() : retry.run(once)
             const kept = shed === undefined ? attempts : shed.run(attempts)
             return rateLimit === undefined ? kept : rateLimit.run(kept)
           })
           const opened = yield* within(bound, onBehalf(opening), call)
-          return rowsOf(bound, opened, onEnd)
+          return rowsOf(bound, opened, call, onEnd)
         })
       )
     )
@@ -104,7 +115,9 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
   /** What is told of a failure is the same in every phase of the stream. */
   const within = <A>(bound: Bound, work: Effect.Effect<A, any, any>, call: Call): Effect.Effect<A, any, any> => {
     const answered = bound.policies.deadline(Effect.mapError(work, (error) => tell(bound, error, call)))
-    return declared.writes === undefined ? answered : Effect.mapError(answered, (error) => tellLate(bound, error, call))
+    return declared.writes === undefined || call.joined !== undefined
+      ? answered
+      : Effect.mapError(answered, (error) => tellLate(bound, error, call))
   }
 
   /** Opens the stream up to its first chunk. An attempt that fails gives back its session before the next one begins. */
@@ -116,6 +129,8 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
     holder: Fiber.Fiber<unknown, unknown>
   ): Effect.Effect<Opened, any, any> => {
     const { attemptTimeout, breaker, bulkhead } = bound.policies
+    const { joined } = call
+    const options = joined === undefined ? statementOptions : joinedOptions
     const open = (node: Node, until: number | undefined, phases: Spans.Phases, asked: () => void) =>
       Effect.flatMap(Scope.fork(scope), (own) =>
         Effect.gen(function* () {
@@ -131,7 +146,7 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
           asked()
           if (attemptTimeout === undefined) yield* begun
           const pull = yield* Stream.toPull(
-            session.stream(statement.sql, statement.params, { ...statementOptions, onRepeat: () => call.sent++ })
+            session.stream(statement.sql, statement.params, { ...options, onRepeat: () => call.sent++ })
           )
           const next: Next = Pull.catchDone(pull, () => Effect.succeed(undefined))
           const first = FaultInjection.inject(next, name)
@@ -145,19 +160,22 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
         )
       )
     return Effect.withFiber((fiber) =>
-      spans.attempt(fiber, bound, call, "live", (phases) =>
-        bound.role.route.attempt(call, (node, until) =>
+      spans.attempt(fiber, bound, call, "live", (phases) => {
+        const on = (node: Node, until: number | undefined) =>
           breaker === undefined
             ? open(node, until, phases, nobody)
             : breaker.protect((asked) => open(node, until, phases, asked), node.name)
-        )
-      )
+        if (joined === undefined) return bound.role.route.attempt(call, on)
+        call.tried.push(joined.name)
+        return on(joined, undefined)
+      })
     )
   }
 
   const rowsOf = (
     bound: Bound,
     { first, next, node }: Opened,
+    { joined }: Call,
     onEnd: OnEnd | undefined
   ): Stream.Stream<any, any, any> => {
     let chunk: ReadonlyArray<any> | undefined = first
@@ -193,7 +211,7 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
       })
     })
     const advance: Next = Effect.suspend(() =>
-      within(bound, Effect.andThen(begun, next), { ...begin(name), sent: 1, out: true })
+      within(bound, Effect.andThen(begun, next), { ...begin(name), sent: 1, out: true, joined })
     )
     return Stream.fromPull(Effect.succeed(pull))
   }

@@ -102,19 +102,23 @@ class StreamOperation extends StatementOperation {
   }
 }
 
+/** `onFailed`: it was left before its end, and not because its consumer had enough of it. */
 export const stream = (
   wire: Wire,
   sql: string,
   params: ReadonlyArray<unknown>,
-  options: StatementOptions | undefined
+  options: StatementOptions | undefined,
+  onFailed?: () => void
 ): Stream.Stream<any, SqlError> =>
   Stream.fromChannel(
     Channel.fromTransform((_, scope) =>
       Effect.gen(function* () {
         const operation = new StreamOperation(wire, sql, params, options)
-        yield* Scope.addFinalizer(
-          scope,
-          Effect.sync(() => operation.leave())
+        yield* Scope.addFinalizerExit(scope, (exit) =>
+          Effect.sync(() => {
+            operation.leave()
+            if (exit._tag === "Failure") onFailed?.()
+          })
         )
         wire.streaming = { operation, hurry: () => operation.hurry() }
         wire.submit(operation)

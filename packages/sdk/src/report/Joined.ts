@@ -1,0 +1,56 @@
+/**
+ * A report inside of a transaction belongs to it: it runs on the transaction's session, or is refused by name.
+ *
+ * What is declared holds as ever, but for what would take it elsewhere: no retry, hedge, routing, lane or lease, since the
+ * transaction is the unit that is repeated. A write's outcome is the transaction's.
+ */
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import type { RoleService } from "../Database.ts"
+import * as Surrounding from "../pool/Surrounding.ts"
+import { QueryFailed } from "../ReportError.ts"
+import type { Node } from "../topology/Node.ts"
+import * as Route from "../topology/Route.ts"
+
+/** Nothing was sent: it would not have belonged to the transaction around it. */
+export const misuse = (report: string, problem: string): QueryFailed =>
+  new QueryFailed({ report, class: "TransactionMisuse", problem })
+
+/** The transaction that `name` runs in, of a fiber that is in one, or why it may not. */
+export const join = (
+  name: string,
+  role: RoleService,
+  fiber: Fiber.Fiber<unknown, unknown>,
+  innermost: Surrounding.Transaction
+): Surrounding.Transaction | QueryFailed => {
+  const own = Surrounding.of(role.sql, innermost)
+  if (own === undefined) {
+    return misuse(
+      name,
+      `it runs on ${role.name} and would not belong to the transaction on ${innermost.name} that surrounds it; ` +
+        "call it before or after, or declare outside: true"
+    )
+  }
+  if (own.isOver()) return misuse(name, over(own))
+  return fiber.getRef(Route.Current)?.route === role.route
+    ? misuse(
+        name,
+        `a snapshot of ${role.name} does not see what the transaction around it wrote; declare outside: true`
+      )
+    : own
+}
+
+export const isRefused = (joined: Surrounding.Transaction | QueryFailed): joined is QueryFailed => "_tag" in joined
+
+const over = (transaction: Surrounding.Transaction): string =>
+  `the transaction on ${transaction.name} that it belongs to has ended; wait for it inside of the transaction`
+
+/** The server of a transaction, with the one session that may be asked. */
+export const nodeOf = (name: string, transaction: Surrounding.Transaction): Node => {
+  const { session } = transaction
+  const lend = <A>(given: () => A) =>
+    Effect.suspend((): any => (transaction.isOver() ? Effect.fail(misuse(name, over(transaction))) : given()))
+  const use = (_: unknown, f: (own: typeof session) => unknown) => lend(() => f(session))
+  const acquire = () => lend(() => Effect.succeed(session))
+  return { name: Surrounding.serverOf(transaction), read: use, pool: { use, acquire } } as unknown as Node
+}
