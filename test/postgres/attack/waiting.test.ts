@@ -20,6 +20,14 @@ const ask = Report.make("ask", {
   query: (sql) => sql`select 1 as n`,
   deadline: "12 seconds"
 })
+const outside = Report.make("outside", {
+  database: main,
+  params: {},
+  row: { n: Schema.Int },
+  query: (sql) => sql`select 1 as n`,
+  deadline: "12 seconds",
+  outside: true
+})
 
 postgres(ownCluster())("callers that wait", (it) => {
   it.effect("a thousand, while the server is down for three seconds: few connects, all are told or served", () =>
@@ -58,8 +66,8 @@ postgres(ownCluster())("callers that wait", (it) => {
       const { sql, context } = yield* role(yield* server, { maxConnections: 1, connectionTimeout: "600 millis" })
       const nested = {
         "a statement inside of a reservation": Effect.scoped(Effect.andThen(sql.reserve, sql`select 1`)),
-        "a report inside of a transaction": sql.withTransaction(
-          Effect.andThen(sql`select 1`, Effect.provide(ask.run({}), context))
+        "a report that stays outside of the transaction around it": sql.withTransaction(
+          Effect.andThen(sql`select 1`, Effect.provide(outside.run({}), context))
         ),
         "a statement for each row of a stream": Stream.runDrain(
           Stream.mapEffect(sql`select generate_series(1, 5) g`.stream, () => sql`select 1`)
@@ -72,6 +80,7 @@ postgres(ownCluster())("callers that wait", (it) => {
         assert.isBelow(millis, 2000, name)
         assert.isAbove(millis, 500, name)
       }
+      assert.deepStrictEqual(yield* sql.withTransaction(Effect.provide(ask.run({}), context)), [{ n: 1 }])
       assert.deepStrictEqual(
         yield* sql.withTransaction(
           Effect.flatMap(Effect.scoped(sql.reserve), (own) => own.execute("select 1 as n", [], undefined))

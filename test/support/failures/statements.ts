@@ -60,6 +60,8 @@ export const serialization = Effect.gen(function* () {
       query: (sql) => sql`update counters set n = n + 1 where id = ${id}::int returning n`,
       deadline: "20 seconds",
       writes,
+      // Called while another transaction of its role has the row.
+      outside: true,
       retry
     })
     const call = yield* Effect.gen(function* () {
@@ -126,6 +128,7 @@ export const lockTimeout = Effect.gen(function* () {
     query: (sql) => sql`select locked(1) as n`,
     deadline: "20 seconds",
     writes: "idempotent",
+    outside: true,
     retry: { ...retry, retries: 5 }
   })
   return yield* Effect.gen(function* () {
