@@ -294,6 +294,7 @@ export const make = <E>(
           : Context.add(known, Surrounding.Next, undefined)
       })
     const withTransaction: SqlClient.SqlClient["withTransaction"] = (self) => transact(inside(self))
+    transactions.set(client, transactionService)
     return Object.assign(client, {
       [PgClient.TypeId]: PgClient.TypeId,
       ...identity,
@@ -321,6 +322,14 @@ export type { PgClient } from "@effect/sql-pg/PgClient"
 /** {@link make} with Effect's own `Reactivity`, for who has none. */
 export const makeWithReactivity = <E>(leaser: Leaser<E>, options: SqlClientOptions): Effect.Effect<PgClient.PgClient> =>
   Effect.provide(make(leaser, options), Reactivity.layer)
+
+const transactions = new WeakMap<object, Context.Key<any, any>>()
+
+/** What runs is none of the transaction of this client that surrounds it: its next one is not nested, but one of its own. */
+export const apart = <A, E, R>(client: PgClient.PgClient, self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => {
+  const key = transactions.get(client)
+  return key === undefined ? self : Effect.updateContext(self, (context: Context.Context<R>) => Context.omit(key)(context) as Context.Context<R>)
+}
 
 /** The client under both of Effect's services. */
 export const context = (client: PgClient.PgClient): Context.Context<SqlClient.SqlClient | PgClient.PgClient> =>

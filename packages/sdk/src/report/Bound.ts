@@ -14,7 +14,6 @@ import * as Caller from "../policy/Caller.ts"
 import * as Deadline from "../policy/Deadline.ts"
 import { AcquireTimeout, DeadlineExceeded, type LastError, OutcomeUnknown, type Overloaded } from "../ReportError.ts"
 import type { Source } from "../ReportResult.ts"
-import type { Node } from "../topology/Node.ts"
 import type * as Route from "../topology/Route.ts"
 import type { Declared } from "./Declared.ts"
 import { fromSqlError } from "./Failure.ts"
@@ -111,7 +110,7 @@ export interface Call extends Route.Call {
   /** Where its answer came from. */
   source: Source
   /** It belongs to the transaction around it, and runs there: see `Joined`. */
-  joined: Node | undefined
+  joined: Pick<Route.Route, "attempt" | "attemptOf"> | undefined
 }
 
 export const begin = (key: string): Call => ({

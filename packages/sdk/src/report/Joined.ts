@@ -9,7 +9,7 @@ import type * as Fiber from "effect/Fiber"
 import type { RoleService } from "../Database.ts"
 import * as Surrounding from "../pool/Surrounding.ts"
 import { QueryFailed } from "../ReportError.ts"
-import type { Node } from "../topology/Node.ts"
+import type { Member } from "../topology/Cluster.ts"
 import * as Route from "../topology/Route.ts"
 
 /** Nothing was sent: it would not have belonged to the transaction around it. */
@@ -45,12 +45,20 @@ export const isRefused = (joined: Surrounding.Transaction | QueryFailed): joined
 const over = (transaction: Surrounding.Transaction): string =>
   `the transaction on ${transaction.name} that it belongs to has ended; wait for it inside of the transaction`
 
-/** The server of a transaction, with the one session that may be asked. */
-export const nodeOf = (name: string, transaction: Surrounding.Transaction): Node => {
+/** The way to the one session that may be asked. */
+export const routeOf = (
+  name: string,
+  transaction: Surrounding.Transaction
+): Pick<Route.Route, "attempt" | "attemptOf"> => {
   const { session } = transaction
-  const lend = <A>(given: () => A) =>
-    Effect.suspend((): any => (transaction.isOver() ? Effect.fail(misuse(name, over(transaction))) : given()))
-  const use = (_: unknown, f: (own: typeof session) => unknown) => lend(() => f(session))
+  const lend = (given: () => Effect.Effect<any, any, any>) =>
+    Effect.suspend(() => (transaction.isOver() ? Effect.fail(misuse(name, over(transaction))) : given()))
+  const use = (_: unknown, f: (own: typeof session) => Effect.Effect<any, any, any>) => lend(() => f(session))
   const acquire = () => lend(() => Effect.succeed(session))
-  return { name: Surrounding.serverOf(transaction), read: use, pool: { use, acquire } } as unknown as Node
+  const node = { name: Surrounding.serverOf(transaction), read: use, pool: { use, acquire } } as unknown as Member
+  const attempt: Route.Route["attempt"] = (call, run) => {
+    call.tried.push(node.name)
+    return run(node, undefined)
+  }
+  return { attempt, attemptOf: (_, call, run) => attempt(call, run) }
 }

@@ -129,7 +129,7 @@ export const make = (declared: Declared): ((shape: Shape) => (input: unknown) =>
     if (around !== undefined && outside !== true) {
       const own = Joined.join(name, bound.role, fiber, around)
       if (Joined.isRefused(own)) return Effect.fail(own)
-      call.joined = Joined.nodeOf(name, own)
+      call.joined = Joined.routeOf(name, own)
     }
     const statement = compile(bound, params)
     const answered = (fiber: Fiber.Fiber<unknown, unknown>): Answer =>
@@ -197,8 +197,8 @@ export const make = (declared: Declared): ((shape: Shape) => (input: unknown) =>
     source: Source,
     shape: Shape
   ): Effect.Effect<any, Policies.AttemptError, any> =>
-    spans.attempt(fiber, bound, call, source, (phases) => {
-      const on = (node: Node, until: number | undefined): Effect.Effect<any, Policies.AttemptError, any> => {
+    spans.attempt(fiber, bound, call, source, (phases) =>
+      (call.joined ?? bound.role.route).attemptOf(fiber, call, (node, until) => {
         const { breaker, bulkhead } = bound.policies
         const answered = (read: Effect.Effect<StatementResult, Policies.AttemptError>) =>
           Effect.flatMap(read, ({ repeated, rows, truncated }) => {
@@ -216,12 +216,8 @@ export const make = (declared: Declared): ((shape: Shape) => (input: unknown) =>
           return bulkhead === undefined ? read : bulkhead.withPermit(read)
         }
         return breaker === undefined ? asked(nobody) : breaker.protect(asked, node.name)
-      }
-      const { joined } = call
-      if (joined === undefined) return bound.role.route.attemptOf(fiber, call, on)
-      call.tried.push(joined.name)
-      return on(joined, undefined)
-    })
+      })
+    )
 
   /** The time in a queue is not the attempt's: its timeout, and what the breaker measures, begin with the lease. */
   const leased = (

@@ -90,7 +90,7 @@ export const make = (declared: Declared, role: RoleService, overrides: PgFailure
       declared.shed === undefined
         ? undefined
         : shared(role, declared.shed, "shed", () => Shed.make({ key: role.name, ...declared.shed })),
-    retry: retryOf(declared, role, overrides),
+    retry: retryOf(declared, role, retryDecision(declared, role, overrides)),
     hedge:
       declared.hedge === undefined
         ? undefined
@@ -167,21 +167,21 @@ const isOverload =
       ? overloaded.has(PgFailure.fromSqlError(error, undefined, overrides).class)
       : (error as AttemptError)._tag === "AttemptTimeout"
 
-const retryOf = (
-  declared: Declared,
+/** The declared retry of what fails as `classify` says. */
+export const retryOf = <E>(
+  { name, retry }: Pick<Declared, "name" | "retry">,
   role: RoleService,
-  overrides: PgFailure.Overrides
-): Retry.Policy<AttemptError, any> | undefined => {
-  const { name, retry } = declared
+  classify: (error: E) => Retry.Decision
+): Retry.Policy<E, any> | undefined => {
   if (retry === undefined || retry.retries === 0) return undefined
-  return Retry.make<AttemptError, any>({
+  return Retry.make<E, any>({
     key: name,
     schedule: retry.schedule,
     retries: retry.retries,
     cap: retry.cap,
     jitter: retry.jitter,
     budget: budgetOf(retry.budget, role),
-    classify: retryDecision(declared, role, overrides)
+    classify
   })
 }
 
@@ -197,8 +197,8 @@ const budgetOf = (options: BudgetOptions, role: RoleService): RetryBudget.RetryB
 const never: Retry.Decision = { retry: false }
 
 /** What repeating can mend, and what must not be repeated. */
-const retryDecision =
-  (declared: Declared, role: RoleService, overrides: PgFailure.Overrides) =>
+export const retryDecision =
+  (declared: Pick<Declared, "writes">, role: RoleService, overrides: PgFailure.Overrides) =>
   (error: AttemptError): Retry.Decision => {
     const once = declared.writes === "once"
     if (isSqlError(error)) {

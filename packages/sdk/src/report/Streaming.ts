@@ -87,7 +87,7 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
           if (around !== undefined && declared.outside !== true) {
             const own = Joined.join(name, bound.role, consumer, around)
             if (Joined.isRefused(own)) return yield* Effect.fail(own)
-            call.joined = Joined.nodeOf(name, own)
+            call.joined = Joined.routeOf(name, own)
           }
           const scope = yield* Effect.scope
           const compiled = Effect.suspend(() => {
@@ -160,15 +160,13 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
         )
       )
     return Effect.withFiber((fiber) =>
-      spans.attempt(fiber, bound, call, "live", (phases) => {
-        const on = (node: Node, until: number | undefined) =>
+      spans.attempt(fiber, bound, call, "live", (phases) =>
+        (joined ?? bound.role.route).attempt(call, (node, until) =>
           breaker === undefined
             ? open(node, until, phases, nobody)
             : breaker.protect((asked) => open(node, until, phases, asked), node.name)
-        if (joined === undefined) return bound.role.route.attempt(call, on)
-        call.tried.push(joined.name)
-        return on(joined, undefined)
-      })
+        )
+      )
     )
   }
 
