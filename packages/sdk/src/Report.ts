@@ -36,10 +36,12 @@ import * as Declared from "./report/Declared.ts"
 import * as Explain from "./report/Explain.ts"
 import * as Pipeline from "./report/Pipeline.ts"
 import * as Streaming from "./report/Streaming.ts"
+import * as Transacting from "./report/Transaction.ts"
 import type { ReportResult, StreamInfo } from "./ReportResult.ts"
 
 export { sqlErrorOf } from "./report/Failure.ts"
 export type { Explanation } from "./report/Explain.ts"
+export type { Isolation, TransactionOptions } from "./report/Declaration.ts"
 export * as presets from "./report/Presets.ts"
 
 const TypeId = "~@sluice/sdk/Report"
@@ -220,15 +222,88 @@ export const make = <
   })
 }
 
-/** What a report can cost at worst and how it may fail, from its declaration alone: as data. */
-export const explain = (report: Any): Explain.Explanation =>
+/** A declared transaction: a function around what runs in it. */
+export interface Transaction<out Error extends Schema.Top, out Requires> {
+  <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E | Error["Type"], R | Requires>
+  readonly "~Error": Error
+  readonly "~Requires": Requires
+  /** Everything that it can fail with, besides what runs in it. */
+  readonly errors: ReadonlySet<Schema.Top>
+  readonly declared: Declared.Declared
+}
+
+/** Any declared transaction. */
+export interface AnyTransaction {
+  readonly errors: ReadonlySet<Schema.Top>
+  readonly declared: Declared.Declared
+}
+
+/**
+ * Declares a transaction: everything of the role that happens in an effect, reports and statements (`sql` of the role's
+ * service), on one session, committed together or not at all. The effect's own failures pass through unchanged and roll
+ * back.
+ *
+ * BEGIN travels with the first statement. With `retry` the whole is run again when the server says that it was in another
+ * one's way; a COMMIT whose answer is lost is `OutcomeUnknown`, and is never repeated. Inside of a transaction of its role it
+ * is a savepoint.
+ *
+ * @example
+ * ```ts
+ * const transfer = Report.transaction(Fleet.role("primary"), {
+ *   deadline: "5 seconds",
+ *   isolation: "serializable",
+ *   retry: { retries: 3 }
+ * })
+ *
+ * const moved = transfer(Effect.andThen(take.run({ from: 1 }), give.run({ to: 2 })))
+ * ```
+ */
+export const transaction: {
+  <
+    RoleId,
+    const Retry extends Declaration.Retry<any> | undefined = undefined,
+    const Bulkhead extends Declaration.BulkheadOptions | undefined = undefined,
+    const ReadOnly extends boolean | undefined = undefined
+  >(
+    role: Context.Key<RoleId, RoleService>,
+    options: Declaration.TransactionOptions<Retry, Bulkhead, ReadOnly>
+  ): Transaction<Declaration.TransactionFailures<Bulkhead, ReadOnly>, RoleId | Declaration.RetryServices<Retry>>
+  <
+    A,
+    E,
+    R,
+    RoleId,
+    const Retry extends Declaration.Retry<any> | undefined = undefined,
+    const Bulkhead extends Declaration.BulkheadOptions | undefined = undefined,
+    const ReadOnly extends boolean | undefined = undefined
+  >(
+    self: Effect.Effect<A, E, R>,
+    role: Context.Key<RoleId, RoleService>,
+    options: Declaration.TransactionOptions<Retry, Bulkhead, ReadOnly>
+  ): Effect.Effect<
+    A,
+    E | Declaration.TransactionFailures<Bulkhead, ReadOnly>["Type"],
+    R | RoleId | Declaration.RetryServices<Retry>
+  >
+} = (...args: ReadonlyArray<any>): any => {
+  if (args.length > 2) return transaction(args[1], args[2])(args[0])
+  const declared = Declared.makeTransaction(args[0], args[1])
+  const run = Transacting.make(declared as Parameters<typeof Transacting.make>[0])
+  return Object.assign((self: Effect.Effect<any, any, any>) => run(self), {
+    declared,
+    errors: new Set(Declared.errors(declared).values())
+  })
+}
+
+/** What a report, or a transaction, can cost at worst and how it may fail, from its declaration alone: as data. */
+export const explain = (report: Any | AnyTransaction): Explain.Explanation =>
   Explain.explain(report.declared, Declared.errors(report.declared).keys())
 
 /** {@link explain} for a terminal. */
-export const explainText = (report: Any): string => Explain.toText(explain(report))
+export const explainText = (report: Any | AnyTransaction): string => Explain.toText(explain(report))
 
 /** {@link explain} as Markdown, for a catalogue. */
-export const explainMarkdown = (report: Any): string => Explain.toMarkdown(explain(report))
+export const explainMarkdown = (report: Any | AnyTransaction): string => Explain.toMarkdown(explain(report))
 
 const Proto = {
   [TypeId]: TypeId,

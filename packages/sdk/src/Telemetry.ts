@@ -27,6 +27,7 @@
  * | span | attributes, besides report, lane and outcome |
  * | --- | --- |
  * | `report NAME` | source, attempts: statements that were sent |
+ * | `transaction NAME` | attempts: how often it was begun; each is a span `sql.transaction` of Effect's client |
  * | `attempt NAME` | attempt (from 1), source, node, SQLSTATE, milliseconds: acquire, statement, decode |
  */
 import * as Context from "effect/Context"
@@ -106,6 +107,9 @@ export const Enabled: Context.Reference<boolean> = Context.Reference("@sluice/sd
 
 /** The span of a call. */
 export const callSpan = (report: string): string => `report ${report}`
+
+/** The span of a declared transaction. */
+export const transactionSpan = (transaction: string): string => `transaction ${transaction}`
 
 /** The span of one attempt of a call. */
 export const attemptSpan = (report: string): string => `attempt ${report}`

@@ -304,6 +304,7 @@ export class Session implements Poolable {
   #unbegun(): boolean {
     if (this.#wire.begin === undefined) return false
     this.#wire.begin = undefined
+    this.#wire.readsOnly = false
     return true
   }
 

@@ -328,7 +328,9 @@ const transactions = new WeakMap<object, Context.Key<any, any>>()
 /** What runs is none of the transaction of this client that surrounds it: its next one is not nested, but one of its own. */
 export const apart = <A, E, R>(client: PgClient.PgClient, self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => {
   const key = transactions.get(client)
-  return key === undefined ? self : Effect.updateContext(self, (context: Context.Context<R>) => Context.omit(key)(context) as Context.Context<R>)
+  return key === undefined
+    ? self
+    : Effect.updateContext(self, (context: Context.Context<R>) => Context.omit(key)(context) as Context.Context<R>)
 }
 
 /** The client under both of Effect's services. */

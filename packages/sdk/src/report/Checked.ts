@@ -14,7 +14,8 @@ import type {
   HedgeOptions,
   RateLimitOptions,
   RetryOptions,
-  ShedOptions
+  ShedOptions,
+  TransactionOptions
 } from "./Declaration.ts"
 import type { Declared } from "./Declared.ts"
 
@@ -25,8 +26,22 @@ const longest = 366 * 24 * 3_600_000
 const jitters = ["none", "full", "equal", "decorrelated"]
 const algorithms = ["aimd", "gradient"]
 
+const isolations = ["read committed", "repeatable read", "serializable"]
+
 const known = {
-  report: fields<Omit<Declared, "name">>({
+  transaction: fields<TransactionOptions & Pick<Declared, "database">>({
+    name: true,
+    database: true,
+    deadline: true,
+    isolation: true,
+    readOnly: true,
+    deferrable: true,
+    lane: true,
+    retry: true,
+    bulkhead: true,
+    outside: true
+  }),
+  report: fields<Omit<Declared, "name" | "transaction">>({
     database: true,
     params: true,
     row: true,
@@ -78,11 +93,39 @@ const known = {
   after: ["percentile"]
 }
 
-/** Throws an error that names the report, the field, and what it must be. */
-export const check = (name: string, options: Readonly<Record<string, any>>): void => {
-  const refuse = (field: string, problem: string): never => {
-    throw new Error(`Report "${name}": ${field} ${problem}`)
+const refused = (kind: "report" | "transaction", name: string, field: string, problem: string): never => {
+  throw new Error(`${kind === "report" ? "Report" : "Transaction"} "${name}": ${field} ${problem}`)
+}
+
+/** {@link check} for a transaction. */
+export const checkTransaction = (name: string, options: Readonly<Record<string, any>>): void => {
+  const { deferrable, isolation, readOnly } = options
+  const refuse = (field: string, problem: string): never => refused("transaction", name, field, problem)
+  check(name, options, "transaction")
+  if (options["name"] !== undefined && (typeof name !== "string" || name === "")) {
+    refuse("name", `must be a text, not ${shown(name)}`)
   }
+  if (isolation !== undefined && !isolations.includes(isolation)) {
+    refuse("isolation", `must be one of ${isolations.join(", ")}, not ${shown(isolation)}`)
+  }
+  if (readOnly !== undefined && typeof readOnly !== "boolean") {
+    refuse("readOnly", `must be true or false, not ${shown(readOnly)}`)
+  }
+  if (deferrable !== undefined && typeof deferrable !== "boolean") {
+    refuse("deferrable", `must be true or false, not ${shown(deferrable)}`)
+  }
+  if (deferrable === true && (isolation !== "serializable" || readOnly !== true)) {
+    refuse("deferrable", 'means something only with isolation: "serializable" and readOnly: true')
+  }
+}
+
+/** Throws an error that names the report, the field, and what it must be. */
+export const check = (
+  name: string,
+  options: Readonly<Record<string, any>>,
+  kind: "report" | "transaction" = "report"
+): void => {
+  const refuse = (field: string, problem: string): never => refused(kind, name, field, problem)
   const duration = (field: string, input: unknown, least: "above zero" | "of zero or more" = "above zero"): void => {
     if (input === undefined) return
     const length = millisOf(input)
@@ -135,7 +178,7 @@ export const check = (name: string, options: Readonly<Record<string, any>>): voi
     duration(`${field}.window`, options.window)
   }
 
-  none(options, known.report)
+  none(options, known[kind])
   const something = (value: unknown): boolean =>
     typeof value === "function" || (typeof value === "object" && value !== null)
   if (!something(options.database)) refuse("database", 'must be a role of a database, such as Fleet.role("replica")')
@@ -143,10 +186,12 @@ export const check = (name: string, options: Readonly<Record<string, any>>): voi
     const value = options[field]
     if (!something(value)) refuse(field, `must be a schema or the fields of one${otherwise}, not ${shown(value)}`)
   }
-  schema("params", " ({} when it takes none)")
-  schema("row", "")
-  if (typeof options.query !== "function") {
-    refuse("query", `must be a function of a SqlClient and the parameters, not ${shown(options.query)}`)
+  if (kind === "report") {
+    schema("params", " ({} when it takes none)")
+    schema("row", "")
+    if (typeof options.query !== "function") {
+      refuse("query", `must be a function of a SqlClient and the parameters, not ${shown(options.query)}`)
+    }
   }
   if (options.deadline === undefined) refuse("deadline", "must be declared, such as 8 seconds")
   duration("deadline", options.deadline)

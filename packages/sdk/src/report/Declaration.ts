@@ -144,6 +144,45 @@ export type BaseErrors =
   | typeof AcquireTimeout
   | typeof DeadlineExceeded
 
+/** How a transaction begins, and what it may use. */
+export interface TransactionOptions<Retry = unknown, Bulkhead = unknown, ReadOnly = boolean | undefined> {
+  /** Names it in errors, spans and metrics. Default: `transaction on database/role`. */
+  readonly name?: string | undefined
+  /** The longest a caller waits for its end, whatever happens; repeats and COMMIT are included. */
+  readonly deadline: Duration.Input
+  /** Default: the server's (PostgreSQL: `read committed`). */
+  readonly isolation?: Isolation | undefined
+  /** The server refuses writes with 25006. Default: the server's (PostgreSQL: `false`). */
+  readonly readOnly?: ReadOnly
+  /** With `serializable` and `readOnly: true`: waits for a snapshot that cannot fail. Default `false`. */
+  readonly deferrable?: boolean | undefined
+  /** The share of the pool that its session comes from. Default `"report"`. */
+  readonly lane?: string | undefined
+  /**
+   * Runs the whole again when the server says that it was in another one's way (40001, 40P01), and when no session could be
+   * had: what the effect does elsewhere is then done again. Default: none.
+   */
+  readonly retry?: Retry
+  /** Bounds how many run at once; adds `Overloaded`. Default: only the lane does. */
+  readonly bulkhead?: Bulkhead
+  /** Inside of another transaction it is one of its own. Default `false`: a savepoint in its role's, refused in another role's. */
+  readonly outside?: boolean | undefined
+}
+
+export type Isolation = "read committed" | "repeatable read" | "serializable"
+
+/** What a transaction can fail with, besides what runs in it. */
+export type TransactionFailures<Bulkhead, ReadOnly> =
+  | typeof QueryFailed
+  | typeof DatabaseUnavailable
+  | typeof AcquireTimeout
+  | typeof DeadlineExceeded
+  | IfDeclared<Bulkhead, typeof Overloaded>
+  | UnlessReadOnly<ReadOnly, typeof OutcomeUnknown>
+
+/** Only what certainly reads alone has nothing to apply. */
+type UnlessReadOnly<ReadOnly, Adds> = [ReadOnly] extends [true] ? never : Adds
+
 /** A policy contributes unless it is certainly absent. */
 export type IfDeclared<Policy, Adds> = [Policy] extends [undefined] ? never : Adds
 

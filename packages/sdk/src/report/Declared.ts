@@ -11,7 +11,7 @@ import type * as Statement from "effect/sql/Statement"
 import type { RoleService } from "../Database.ts"
 import { millisOf } from "../policy/Time.ts"
 import * as ReportError from "../ReportError.ts"
-import { check, checkFallback } from "./Checked.ts"
+import { check, checkFallback, checkTransaction } from "./Checked.ts"
 import type * as Declaration from "./Declaration.ts"
 
 /** Durations in milliseconds. */
@@ -38,6 +38,16 @@ export interface Declared {
   readonly shed: Declaration.ShedOptions | undefined
   readonly hedge: Declaration.HedgeOptions | undefined
   readonly fallback: Readonly<Record<string, ((error: any) => Effect.Effect<any, never, any>) | undefined>> | undefined
+  /** It is no report, but a transaction around some. */
+  readonly transaction: DeclaredTransaction | undefined
+}
+
+export interface DeclaredTransaction extends Pick<
+  Declaration.TransactionOptions,
+  "isolation" | "readOnly" | "deferrable"
+> {
+  /** The statement that begins it. */
+  readonly begin: string
 }
 
 export interface DeclaredRetry {
@@ -85,11 +95,60 @@ export const make = (name: string, options: any): Declared => {
     rateLimit: given.rateLimit,
     shed: given.shed,
     hedge: given.hedge,
-    fallback: undefined
+    fallback: undefined,
+    transaction: undefined
   }
   checkFallback(name, given.fallback, Array.from(errors(declared).keys()))
   return { ...declared, fallback: given.fallback }
 }
+
+/** A transaction has the policies of a report, and no statement of its own. */
+export const makeTransaction = (
+  database: Context.Key<any, RoleService>,
+  given: Declaration.TransactionOptions<any, any, any>
+): Declared => {
+  const options: typeof given = Object(given)
+  const { bulkhead, deferrable, isolation, outside, readOnly, retry } = options
+  const name = options.name ?? `transaction on ${roleNameOf(database)}`
+  checkTransaction(name, { ...options, database })
+  const deadline = millisOf(options.deadline)
+  return {
+    name,
+    database,
+    params: Schema.Void,
+    row: Schema.Void,
+    query: (sql) => sql``,
+    deadline,
+    attemptTimeout: deadline,
+    lane: options.lane ?? "report",
+    priority: undefined,
+    maxRows: undefined,
+    writes: readOnly === true ? undefined : "once",
+    outside,
+    retry: retry === undefined ? undefined : retryOf(retry),
+    breaker: undefined,
+    bulkhead,
+    rateLimit: undefined,
+    shed: undefined,
+    hedge: undefined,
+    fallback: undefined,
+    transaction: { isolation, readOnly, deferrable, begin: beginOf(options) }
+  }
+}
+
+/** `database/role`. */
+export const roleNameOf = (database: Context.Key<any, RoleService>): string =>
+  String(database?.key).replace("@sluice/sdk/Database/", "")
+
+const beginOf = ({ deferrable, isolation, readOnly }: Declaration.TransactionOptions): string =>
+  [
+    "BEGIN",
+    isolation !== undefined && `ISOLATION LEVEL ${isolation.toUpperCase()}`,
+    readOnly !== undefined && (readOnly ? "READ ONLY" : "READ WRITE"),
+    deferrable === true && "DEFERRABLE"
+  ]
+    .filter((part) => part !== false)
+    .join(" ")
 
 /** Permits as a number, in a pool of `max` sessions. */
 export const permitsIn = ({ permits }: Declaration.BulkheadOptions, max: number): number =>
@@ -111,10 +170,11 @@ const toSchema = (fields: Schema.Struct.Fields | Schema.Top): Schema.Top =>
 
 /** The schemas of everything that `run` can fail with, by tag: the type's twin at run time. */
 export const errors = (declared: Declared): ReadonlyMap<string, Schema.Top> => {
+  const isReport = declared.transaction === undefined
   const all: Record<string, Schema.Top | false> = {
-    InvalidParameters: ReportError.InvalidParameters,
+    InvalidParameters: isReport && ReportError.InvalidParameters,
     QueryFailed: ReportError.QueryFailed,
-    RowDecodeError: ReportError.RowDecodeError,
+    RowDecodeError: isReport && ReportError.RowDecodeError,
     DatabaseUnavailable: ReportError.DatabaseUnavailable,
     AcquireTimeout: ReportError.AcquireTimeout,
     DeadlineExceeded: ReportError.DeadlineExceeded,

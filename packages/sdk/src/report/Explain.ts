@@ -8,7 +8,7 @@ import * as Pull from "effect/Pull"
 import * as Schedule from "effect/Schedule"
 import type * as Schema from "effect/Schema"
 import type { BulkheadOptions } from "./Declaration.ts"
-import type { Declared, DeclaredRetry } from "./Declared.ts"
+import { type Declared, type DeclaredRetry, type DeclaredTransaction, roleNameOf } from "./Declared.ts"
 
 /** Durations in milliseconds, sizes in bytes. */
 export interface Explanation {
@@ -16,7 +16,7 @@ export interface Explanation {
   /** `database/role`. */
   readonly role: string
   readonly lane: string
-  readonly effect: "reads" | "writes, idempotent" | "writes, once"
+  readonly effect: "reads" | "writes, idempotent" | "writes, once" | `transaction${string}`
   readonly deadlineMillis: number
   readonly attemptTimeoutMillis: number
   /** Executions at the most, the hedge's included. */
@@ -35,6 +35,8 @@ export interface Explanation {
   readonly maxRows: number | undefined
   /** An estimate: `maxRows` times 16 bytes for the row and 32 for each field. */
   readonly memoryBytes: number | undefined
+  /** What it does inside of a transaction. */
+  readonly inTransaction: string
   /** The policies of this report, outermost first. */
   readonly order: ReadonlyArray<string>
   /** Tags of everything it can fail with. */
@@ -60,12 +62,14 @@ export const explain = (declared: Declared, failures: Iterable<string>): Explana
   const given = bulkhead?.permits
   const permits = typeof given === "object" ? `${Math.round(given.ofPool * 100)} % of the pool` : given
   const adaptive = bulkhead?.adaptive
-  const lastAttemptBegins = retries * attemptTimeout + backoff
+  const { transaction } = declared
+  // A transaction may be in the way of another one at its very end.
+  const lastAttemptBegins = transaction === undefined ? retries * attemptTimeout + backoff : retries > 0 ? deadline : 0
   return {
     name: declared.name,
-    role: declared.database.key.replace("@sluice/sdk/Database/", ""),
+    role: roleNameOf(declared.database),
     lane: declared.lane,
-    effect: writes === undefined ? "reads" : `writes, ${writes}`,
+    effect: transaction !== undefined ? effectOf(transaction) : writes === undefined ? "reads" : `writes, ${writes}`,
     deadlineMillis: deadline,
     attemptTimeoutMillis: attemptTimeout,
     attempts: (1 + retries) * (1 + hedges),
@@ -78,10 +82,25 @@ export const explain = (declared: Declared, failures: Iterable<string>): Explana
       bulkhead === undefined ? undefined : (bulkhead.queue ?? (typeof permits === "number" ? permits * 2 : undefined)),
     maxRows,
     memoryBytes: maxRows === undefined ? undefined : maxRows * (rowBytes + fieldBytes * fieldsOf(declared.row)),
+    inTransaction: insideOf(declared),
     order: orderOf(declared),
     failures: Array.from(failures),
-    contradictions: contradictionsOf(declared, lastAttemptBegins)
+    contradictions: transaction === undefined ? contradictionsOf(declared, lastAttemptBegins) : []
   }
+}
+
+const effectOf = ({ deferrable, isolation, readOnly }: DeclaredTransaction): `transaction${string}` => {
+  const how = [isolation, readOnly === true && "read only", deferrable === true && "deferrable"]
+  return `transaction${how.map((one) => (typeof one === "string" ? `, ${one}` : "")).join("")}`
+}
+
+const insideOf = ({ outside, transaction }: Declared): string => {
+  if (transaction !== undefined) {
+    return outside === true ? "a transaction of its own" : "a savepoint in its role's, not repeated"
+  }
+  return outside === true
+    ? "outside of it, on a session of its own"
+    : "on its session, if of its role: no retry, hedge or lane"
 }
 
 const contradictionsOf = (declared: Declared, lastAttemptBegins: number): ReadonlyArray<Contradiction> => {
@@ -125,6 +144,21 @@ const fieldsOf = (row: Schema.Top): number =>
   "fields" in row && typeof row.fields === "object" && row.fields !== null ? Object.keys(row.fields).length : 1
 
 const orderOf = (declared: Declared): ReadonlyArray<string> =>
+  declared.transaction === undefined ? orderOfReport(declared) : orderOfTransaction(declared)
+
+const orderOfTransaction = (declared: Declared): ReadonlyArray<string> =>
+  [
+    "span and metrics",
+    "deadline",
+    declared.retry !== undefined && "retry with budget",
+    declared.bulkhead !== undefined && "bulkhead",
+    `lane ${declared.lane}`,
+    declared.transaction!.begin,
+    "what runs in it",
+    "COMMIT"
+  ].filter((step) => step !== false)
+
+const orderOfReport = (declared: Declared): ReadonlyArray<string> =>
   [
     "span and metrics",
     declared.fallback !== undefined && "fallback",
@@ -146,15 +180,19 @@ const duration = (millis: number): string =>
 
 const rowsOf = (explanation: Explanation): ReadonlyArray<readonly [string, string]> => {
   const { attempts, backoffMillis, memoryBytes, permits, queue } = explanation
+  const isTransaction = explanation.effect.startsWith("transaction")
+  const verb = isTransaction ? "runs on" : explanation.effect === "reads" ? "reads from" : "writes to"
   return [
-    [explanation.effect === "reads" ? "reads from" : "writes to", `${explanation.role}, lane ${explanation.lane}`],
+    [verb, `${explanation.role}, lane ${explanation.lane}`],
     ["effect", explanation.effect],
     ["answers within", duration(explanation.deadlineMillis)],
     [
       "attempts",
       attempts === 1
         ? "1"
-        : `${attempts}, ${duration(explanation.attemptTimeoutMillis)} each, ${duration(backoffMillis)} of backoff at most`
+        : isTransaction
+          ? `${attempts}, the whole of it each time, ${duration(backoffMillis)} of backoff at most`
+          : `${attempts}, ${duration(explanation.attemptTimeoutMillis)} each, ${duration(backoffMillis)} of backoff at most`
     ],
     ["sessions", `${explanation.leases} a call`],
     ["at the same time", permits === undefined ? "as many as the lane lets in" : String(permits)],
@@ -165,6 +203,7 @@ const rowsOf = (explanation: Explanation): ReadonlyArray<readonly [string, strin
         ? "not limited"
         : `${explanation.maxRows} at most, about ${Math.ceil(memoryBytes! / 1024)} KiB`
     ],
+    ["in a transaction", explanation.inTransaction],
     ["order", explanation.order.join(" > ")],
     ["can fail with", explanation.failures.length === 0 ? "nothing" : explanation.failures.join(", ")],
     ...explanation.contradictions.map(({ cure, problem }) => ["a group refuses", `${problem}; ${cure}`] as const)

@@ -70,7 +70,7 @@ export const make = (report: string): Meter => {
 export const outcomeOf = (exit: Exit.Exit<unknown, unknown>): string => {
   if (exit._tag === "Success") return "ok"
   for (const reason of exit.cause.reasons) {
-    if (reason._tag === "Fail") return (reason.error as { readonly _tag?: string })._tag ?? "error"
+    if (reason._tag === "Fail") return (reason.error as { readonly _tag?: string } | null | undefined)?._tag ?? "error"
     if (reason._tag === "Die") return "defect"
   }
   return "interrupted"

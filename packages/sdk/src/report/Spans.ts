@@ -50,9 +50,9 @@ export interface Spans {
   readonly stream: <A, E, R>(self: Stream.Stream<A, E, R>) => Stream.Stream<A, E, R>
 }
 
-export const make = ({ lane, name, writes }: Declared): Spans => {
+export const make = ({ lane, name, transaction, writes }: Declared): Spans => {
   const declared = { [attributes.report]: name, [attributes.lane]: lane }
-  const callName = Telemetry.callSpan(name)
+  const callName = transaction === undefined ? Telemetry.callSpan(name) : Telemetry.transactionSpan(name)
   const attemptName = Telemetry.attemptSpan(name)
   return {
     call: (fiber, call, self) =>

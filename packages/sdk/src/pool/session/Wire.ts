@@ -460,8 +460,12 @@ export class Wire {
         this.plans++
       }
     }
-    if (status === "idle") this.readsOnly = false
-    else if (this.status === "idle" && this.#opening !== operation) this.transactions++
+    if (status === "idle") {
+      // What goes out before a BEGIN that is still to come says nothing about it.
+      const isDue = this.begin !== undefined || (this.#opening !== undefined && this.#opening !== operation)
+      if (!isDue) this.readsOnly = false
+    }
+    if (status !== "idle" && this.status === "idle" && this.#opening !== operation) this.transactions++
     this.status = status
     if (this.depth === 0) this.#unwatch()
     // The rows of the next answer may be in the same chunk.
