@@ -156,5 +156,59 @@ export const mutations: ReadonlyArray<Mutation> = [
     file: "report/Declaration.ts",
     from: "Effect.Effect<ReadonlyArray<Row>, never, Handled[Tag]>",
     to: "Effect.Effect<ReadonlyArray<Row>, any, Handled[Tag]>"
+  },
+  {
+    rule: "a transaction needs its role",
+    file: "Report.ts",
+    from: "RoleId | Declaration.RetryServices<Retry>>",
+    to: "Declaration.RetryServices<Retry>>"
+  },
+  {
+    rule: "a transaction passes on the errors of its effect",
+    file: "Report.ts",
+    from: 'Effect.Effect<A, E | Error["Type"], R | Requires>',
+    to: 'Effect.Effect<A, Error["Type"], R | Requires>'
+  },
+  {
+    rule: "a transaction passes on the services of its effect",
+    file: "Report.ts",
+    from: 'Effect.Effect<A, E | Error["Type"], R | Requires>',
+    to: 'Effect.Effect<A, E | Error["Type"], Requires>'
+  },
+  {
+    rule: "a transaction given its effect first passes on its errors",
+    file: "Report.ts",
+    from: 'E | Declaration.TransactionFailures<Bulkhead, ReadOnly>["Type"]',
+    to: 'Declaration.TransactionFailures<Bulkhead, ReadOnly>["Type"]'
+  },
+  {
+    rule: "a transaction that may write may have an unknown outcome",
+    file: "report/Declaration.ts",
+    from: "[ReadOnly] extends [true] ? never : Adds",
+    to: "never"
+  },
+  {
+    rule: "a transaction that reads alone has no unknown outcome",
+    file: "report/Declaration.ts",
+    from: "[ReadOnly] extends [true] ? never : Adds",
+    to: "Adds"
+  },
+  {
+    rule: "a transaction that only possibly reads alone may have an unknown outcome",
+    file: "report/Declaration.ts",
+    from: "[ReadOnly] extends [true] ? never : Adds",
+    to: "true extends ReadOnly ? never : Adds"
+  },
+  {
+    rule: "a transaction's bulkhead adds Overloaded",
+    file: "report/Declaration.ts",
+    from: "  | IfDeclared<Bulkhead, typeof Overloaded>\n  | UnlessReadOnly",
+    to: "  | UnlessReadOnly"
+  },
+  {
+    rule: "a transaction has an isolation level that there is",
+    file: "report/Declaration.ts",
+    from: 'export type Isolation = "read committed" | "repeatable read" | "serializable"',
+    to: "export type Isolation = string"
   }
 ]

@@ -115,3 +115,46 @@ declare const perhapsFallback:
   | undefined
 // @ts-expect-error the fallback may be missing
 Report.make("maybeFallback", { ...base, fallback: perhapsFallback })
+
+// rule: a transaction needs its role, passes on what its effect fails with and needs, and adds what it can raise itself
+type Unit =
+  | ReportError.QueryFailed
+  | ReportError.DatabaseUnavailable
+  | ReportError.AcquireTimeout
+  | ReportError.DeadlineExceeded
+const unit = Report.transaction(base.database, { deadline: "5 seconds", isolation: "serializable", retry: {} })
+declare const work: Effect.Effect<number, "mine", Snapshot>
+const done = unit(work)
+check<Equal<Effect.Success<typeof done>, number>>()
+check<Equal<Effect.Error<typeof done>, "mine" | Unit | ReportError.OutcomeUnknown>>()
+check<Equal<Effect.Services<typeof done>, Snapshot | Replica>>()
+
+// rule: given its effect first, it is the same
+const first = Report.transaction(work, base.database, { deadline: "5 seconds", bulkhead: { permits: 1 } })
+check<Equal<Effect.Error<typeof first>, "mine" | Unit | ReportError.OutcomeUnknown | ReportError.Overloaded>>()
+check<Equal<Effect.Services<typeof first>, Snapshot | Replica>>()
+
+// rule: a transaction that certainly reads alone has no unknown outcome
+const reading = Report.transaction(base.database, { deadline: "5 seconds", readOnly: true })(work)
+check<Equal<Effect.Error<typeof reading>, "mine" | Unit>>()
+declare const perhapsReadOnly: boolean
+const perhapsReading = Report.transaction(base.database, { deadline: "5 seconds", readOnly: perhapsReadOnly })(work)
+check<Equal<Effect.Error<typeof perhapsReading>, "mine" | Unit | ReportError.OutcomeUnknown>>()
+
+// rule: a transaction's bulkhead adds Overloaded, and its retry's schedule brings its services
+const permitted = Report.transaction(base.database, { deadline: "5 seconds", bulkhead: { permits: 8 }, retry: paced })(
+  work
+)
+check<Equal<Effect.Error<typeof permitted>, "mine" | Unit | ReportError.OutcomeUnknown | ReportError.Overloaded>>()
+check<Equal<Effect.Services<typeof permitted>, Snapshot | Replica | Pace>>()
+
+// rule: a transaction has a deadline, and an isolation level that there is
+// @ts-expect-error no deadline
+Report.transaction(base.database, { isolation: "serializable" })
+// @ts-expect-error PostgreSQL has none
+Report.transaction(base.database, { deadline: "5 seconds", isolation: "read uncommitted" })
+
+// rule: where a report runs inside of a transaction changes none of its types
+const outside = Report.make("outside", { ...base, outside: true })
+check<Equal<ErrorOf<typeof outside>, Base>>()
+check<Equal<ServicesOf<typeof outside>, Replica>>()

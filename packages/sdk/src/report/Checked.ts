@@ -29,9 +29,8 @@ const algorithms = ["aimd", "gradient"]
 const isolations = ["read committed", "repeatable read", "serializable"]
 
 const known = {
-  transaction: fields<TransactionOptions & Pick<Declared, "database">>({
+  transaction: fields<TransactionOptions>({
     name: true,
-    database: true,
     deadline: true,
     isolation: true,
     readOnly: true,
@@ -98,10 +97,10 @@ const refused = (kind: "report" | "transaction", name: string, field: string, pr
 }
 
 /** {@link check} for a transaction. */
-export const checkTransaction = (name: string, options: Readonly<Record<string, any>>): void => {
+export const checkTransaction = (name: string, database: unknown, options: Readonly<Record<string, any>>): void => {
   const { deferrable, isolation, readOnly } = options
   const refuse = (field: string, problem: string): never => refused("transaction", name, field, problem)
-  check(name, options, "transaction")
+  check(name, options, "transaction", database ?? null)
   if (options["name"] !== undefined && (typeof name !== "string" || name === "")) {
     refuse("name", `must be a text, not ${shown(name)}`)
   }
@@ -123,7 +122,8 @@ export const checkTransaction = (name: string, options: Readonly<Record<string, 
 export const check = (
   name: string,
   options: Readonly<Record<string, any>>,
-  kind: "report" | "transaction" = "report"
+  kind: "report" | "transaction" = "report",
+  database: unknown = options["database"]
 ): void => {
   const refuse = (field: string, problem: string): never => refused(kind, name, field, problem)
   const duration = (field: string, input: unknown, least: "above zero" | "of zero or more" = "above zero"): void => {
@@ -181,7 +181,7 @@ export const check = (
   none(options, known[kind])
   const something = (value: unknown): boolean =>
     typeof value === "function" || (typeof value === "object" && value !== null)
-  if (!something(options.database)) refuse("database", 'must be a role of a database, such as Fleet.role("replica")')
+  if (!something(database)) refuse("database", 'must be a role of a database, such as Fleet.role("replica")')
   const schema = (field: "params" | "row", otherwise: string): void => {
     const value = options[field]
     if (!something(value)) refuse(field, `must be a schema or the fields of one${otherwise}, not ${shown(value)}`)

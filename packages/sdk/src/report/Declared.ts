@@ -110,7 +110,7 @@ export const makeTransaction = (
   const options: typeof given = Object(given)
   const { bulkhead, deferrable, isolation, outside, readOnly, retry } = options
   const name = options.name ?? `transaction on ${roleNameOf(database)}`
-  checkTransaction(name, { ...options, database })
+  checkTransaction(name, database, options)
   const deadline = millisOf(options.deadline)
   return {
     name,

@@ -180,6 +180,10 @@ const duration = (millis: number): string =>
 
 const rowsOf = (explanation: Explanation): ReadonlyArray<readonly [string, string]> => {
   const { attempts, backoffMillis, memoryBytes, permits, queue } = explanation
+  const rows =
+    explanation.maxRows === undefined
+      ? "not limited"
+      : `${explanation.maxRows} at most, about ${Math.ceil(memoryBytes! / 1024)} KiB`
   const isTransaction = explanation.effect.startsWith("transaction")
   const verb = isTransaction ? "runs on" : explanation.effect === "reads" ? "reads from" : "writes to"
   return [
@@ -197,12 +201,7 @@ const rowsOf = (explanation: Explanation): ReadonlyArray<readonly [string, strin
     ["sessions", `${explanation.leases} a call`],
     ["at the same time", permits === undefined ? "as many as the lane lets in" : String(permits)],
     ["queue", queue === undefined ? "the pool's" : String(queue)],
-    [
-      "rows",
-      explanation.maxRows === undefined
-        ? "not limited"
-        : `${explanation.maxRows} at most, about ${Math.ceil(memoryBytes! / 1024)} KiB`
-    ],
+    ...(isTransaction ? [] : [["rows", rows] as const]),
     ["in a transaction", explanation.inTransaction],
     ["order", explanation.order.join(" > ")],
     ["can fail with", explanation.failures.length === 0 ? "nothing" : explanation.failures.join(", ")],
