@@ -249,13 +249,15 @@ export interface AnyTransaction {
  *
  * @example
  * ```ts
- * const transfer = Report.transaction(Fleet.role("primary"), {
+ * class Fleet extends Database.Service<Fleet>()("fleet", { roles: ["primary", "replica"] }) {}
+ *
+ * const unit = Report.transaction(Fleet.role("primary"), {
  *   deadline: "5 seconds",
  *   isolation: "serializable",
  *   retry: { retries: 3 }
  * })
  *
- * const moved = transfer(Effect.andThen(take.run({ from: 1 }), give.run({ to: 2 })))
+ * const both = unit(Effect.all([stoppage.run({}), trips.run({})]))
  * ```
  */
 export const transaction: {
