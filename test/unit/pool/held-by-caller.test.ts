@@ -1,13 +1,12 @@
 /** A caller that goes without a session while it holds one itself is told so, and nobody else is. */
 import { assert, describe, it } from "@effect/vitest"
-import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
 import * as SharedLane from "../../../packages/sdk/src/pool/SharedLane.ts"
-import { nextKey } from "../../../packages/sdk/src/pool/Transactions.ts"
-import { FakeServer, type FakeSession } from "./FakeSession.ts"
+import * as Surrounding from "../../../packages/sdk/src/pool/Surrounding.ts"
+import { FakeServer } from "./FakeSession.ts"
 import { failure, type FakePool, hold, makePool, request, start, told } from "./fixture.ts"
 
 /** What one more caller is told. */
@@ -40,8 +39,8 @@ describe("a caller that waits", () => {
         // As a client does it: the lease has a scope of its own, and the context says what was leased.
         const scope = yield* Scope.make()
         const session = yield* Scope.provide(pool.acquire(request), scope)
-        const key = Context.Service<readonly [{ readonly session: FakeSession }, number]>(nextKey())
-        const inside = yield* Effect.forkDetach(Effect.provideService(refused(pool), key, [{ session }, 0]))
+        const around = { session } as unknown as Surrounding.Transaction
+        const inside = yield* Effect.forkDetach(Effect.provideService(refused(pool), Surrounding.Current, around))
         const error = yield* Fiber.join(inside)
         yield* Scope.close(scope, Fiber.await(inside) as never)
         return error?.heldByCaller

@@ -15,7 +15,7 @@ import type { Lane } from "./Lanes.ts"
 import type { Poolable } from "./Poolable.ts"
 import type { PoolCore } from "./PoolCore.ts"
 import type { LaneStats, LeakHolder, PoolStats } from "./PoolEvents.ts"
-import { sessionsIn } from "./Transactions.ts"
+import { sessionsIn } from "./Surrounding.ts"
 import type { Ticket } from "./Waiters.ts"
 
 /** How many holders an error names. */

@@ -23,7 +23,6 @@ import { connectionError, statementError } from "./session/Facts.ts"
 import { channelError } from "./session/Listen.ts"
 import { mostParameters } from "./session/Parameters.ts"
 import * as Surrounding from "./Surrounding.ts"
-import { nextKey } from "./Transactions.ts"
 
 /** What lends sessions: a `SessionPool` for one kind of request, or anything else that does. */
 export interface Leaser<E> {
@@ -122,6 +121,8 @@ class SessionConnection implements Connection {
 const overError = (): SqlError =>
   statementError(undefined, "The transaction or reservation is over: its session was given back", "query")
 
+let clients = 0
+
 const json = Statement.custom<PgClient.PgCustom>("PgJson")
 
 /** What a lease can fail with, in the words of Effect's SQL; the original is the cause. */
@@ -201,7 +202,7 @@ export const make = <E>(
     const transactionService = Context.Service<
       SqlClient.TransactionConnection,
       SqlClient.TransactionConnection.Service
-    >(nextKey())
+    >(`@sluice/sdk/SqlClients/Transaction/${clients++}`)
     const keep = <E1>(lease: Effect.Effect<Session, E1, Scope.Scope>) =>
       Effect.uninterruptibleMask((restore) =>
         Effect.flatMap(restore(Effect.mapError(lease, acquireError)), (session) => {

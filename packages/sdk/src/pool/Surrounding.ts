@@ -35,6 +35,14 @@ export const of = (client: object, innermost: Transaction | undefined): Transact
   return transaction
 }
 
+/** The sessions of all of them. For whoever explains, not for the hot path. */
+export const sessionsIn = (context: Context.Context<never>): ReadonlySet<object> => {
+  const sessions = new Set<object>()
+  let transaction = Context.get(context, Current)
+  for (; transaction !== undefined; transaction = transaction.outer) sessions.add(transaction.session)
+  return sessions
+}
+
 /** How the next transaction of a fiber gets its session, and how it begins. */
 export interface Plan {
   readonly lease: Effect.Effect<Session, unknown, Scope.Scope>
