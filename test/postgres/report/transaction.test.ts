@@ -303,9 +303,12 @@ postgres(layerFleet({ maxConnections: 3 }))("a declared transaction", (it) => {
       let ended = 0
       for (let step = 0; step < 150; step++) {
         const fiber = yield* Effect.forkChild(Effect.provideService(whole, Scheduler.MaxOpsBeforeYield, 3))
+        // By steps of the fiber, then by the server's time; the last one is left alone.
         for (let n = 0; n < step && fiber.pollUnsafe() === undefined; n++) {
           yield* n % 10 === 9 ? Effect.promise(() => new Promise(setImmediate)) : Effect.yieldNow
         }
+        if (step >= 75) yield* Effect.sleep((step - 75) / 4)
+        if (step === 149) yield* Fiber.await(fiber)
         if (fiber.pollUnsafe() !== undefined) ended++
         yield* Fiber.interrupt(fiber)
       }

@@ -39,7 +39,7 @@ export interface Declared {
   readonly hedge: Declaration.HedgeOptions | undefined
   readonly fallback: Readonly<Record<string, ((error: any) => Effect.Effect<any, never, any>) | undefined>> | undefined
   /** It is no report, but a transaction around some. */
-  readonly transaction: DeclaredTransaction | undefined
+  readonly transaction?: DeclaredTransaction | undefined
 }
 
 export interface DeclaredTransaction extends Pick<
@@ -95,8 +95,7 @@ export const make = (name: string, options: any): Declared => {
     rateLimit: given.rateLimit,
     shed: given.shed,
     hedge: given.hedge,
-    fallback: undefined,
-    transaction: undefined
+    fallback: undefined
   }
   checkFallback(name, given.fallback, Array.from(errors(declared).keys()))
   return { ...declared, fallback: given.fallback }
