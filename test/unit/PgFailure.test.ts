@@ -311,6 +311,18 @@ const table: ReadonlyArray<Row> = [
     }
   ],
   [
+    "read only, because this side asked for it",
+    ["25006"],
+    { ...server, guarded: true },
+    { class: "ReadOnly", retry: "never", write: "never", session: "keep", probe: false, outcome: "not-applied" }
+  ],
+  [
+    "read only, as a function says",
+    ["25006"],
+    { ...server, routine: "exec_stmt_raise" },
+    { class: "ReadOnly", retry: "never", write: "never", session: "keep", probe: false }
+  ],
+  [
     "misused transaction",
     ["25P01", "25P02", "25001"],
     server,

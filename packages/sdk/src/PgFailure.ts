@@ -215,6 +215,8 @@ const cancelled = rule("Cancelled", "never", "never", "ignored", "keep")
 const statementTimeout = rule("StatementTimeout", "never", "never", "ignored", "keep", { retries: 1 })
 const attemptTimeout = rule("AttemptTimeout", "fresh-session", "never", "failure", "drop")
 const readOnly = rule("ReadOnly", "other-node", "other-node", "ignored", "drop", { probe: true })
+// Asked for by this side, or said by a function: the server is no other than before, and any other says the same.
+const readOnlyOurs: Rule = { ...readOnly, retry: "never", write: "never", session: "keep", probe: false }
 const misuse = rule("TransactionMisuse", "never", "never", "ignored", "reset")
 const stalePlan = rule("StalePlan", "same", "same", "ignored", "keep", { retries: 1 })
 const authentication = rule("Authentication", "never", "never", "ignored", "drop", { alarm: true })
@@ -343,6 +345,7 @@ const byCode = (code: string, input: Input): Rule => {
     if (isFatal(input.severity)) return unreachable
   }
   if (code === "0A000" && input.prepared === true) return stalePlan
+  if (code === "25006" && (input.guarded === true || raisers.test(input.routine ?? ""))) return readOnlyOurs
   return rules.get(code) ?? rules.get(code.slice(0, 2)) ?? unknownCode
 }
 
@@ -400,12 +403,8 @@ const writeOf = (found: Rule, retry: Retry, outcome: Outcome): Retry => {
   return outcome === "not-applied" ? found.write : "never"
 }
 
-const sessionOf = (found: Rule, input: Input): Rule["session"] => {
-  if (isFatal(input.severity) || input.phase === "connect") return "drop"
-  // Asked for by this side, or said by a function: the server is no other than before.
-  const isOwn = found.class === "ReadOnly" && (input.guarded === true || raisers.test(input.routine ?? ""))
-  return isOwn ? "keep" : found.session
-}
+const sessionOf = (found: Rule, input: Input): Rule["session"] =>
+  isFatal(input.severity) || input.phase === "connect" ? "drop" : found.session
 
 /**
  * What to do about a failure. Total: any input gives an answer; what is not known is never repeated.

@@ -159,7 +159,7 @@ export class Wire {
     this.shared = sharedOf(config)
     this.statements = new StatementCache(config.preparedStatements)
     this.parameters = started.parameters
-    this.#bornReadOnly = this.readOnly
+    this.#bornReadOnly = this.#setReadOnly
     this.#socket = started.channel.socket
     this.#parser = started.parser
     started.takeOver?.(this.#dispatch)
@@ -183,20 +183,20 @@ export class Wire {
     return this.#abandoned > 0
   }
 
-  /** It could not write when it was opened either. */
+  /** Its settings refused writes when it was opened. A standby is not meant: the address may lead to a primary by now. */
   readonly #bornReadOnly: boolean
 
-  /** The server was asked to refuse writes, or never took any: its refusal is no news. */
+  /** The server was asked to refuse writes: its refusal is no news. */
   get refusesByDesign(): boolean {
     return this.guarded === true || this.readsOnly || this.#bornReadOnly
   }
 
+  get #setReadOnly(): boolean {
+    return this.parameters.get("default_transaction_read_only") === "on" || this.config.readOnly
+  }
+
   get readOnly(): boolean {
-    return (
-      this.parameters.get("in_hot_standby") === "on" ||
-      this.parameters.get("default_transaction_read_only") === "on" ||
-      this.config.readOnly
-    )
+    return this.parameters.get("in_hot_standby") === "on" || this.#setReadOnly
   }
 
   /** The server refuses writes of what is sent now. */
