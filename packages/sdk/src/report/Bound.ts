@@ -109,6 +109,8 @@ export interface Call extends Route.Call {
   told: boolean
   /** Where its answer came from. */
   source: Source
+  /** The server that gave the answer. */
+  served: string | undefined
 }
 
 export const begin = (key: string): Call => ({
@@ -121,7 +123,8 @@ export const begin = (key: string): Call => ({
   out: false,
   doubt: false,
   told: false,
-  source: "live"
+  source: "live",
+  served: undefined
 })
 
 /** A write whose answer was lost may have been applied, whatever becomes of the attempts after it. */
