@@ -109,11 +109,40 @@ describe("which of two primaries of one timeline", () => {
     assert.deepStrictEqual(fenced(look(2, later)), { a: "second-primary" })
   })
 
-  it("servers that do not tell their instance are all used; two that do are two, timeline or not", () => {
+  it("two are two, whatever of instance and timeline they tell; only peers are all used", () => {
     const untold = { timeline: undefined }
     assert.deepStrictEqual(fenced(watch()(0, { a: primary(0, untold), b: second(0, untold) })), { b: "second-primary" })
-    assert.deepStrictEqual(fenced(watch()(0, { a: primary(0), b: primary(0, { instance: undefined }) })), {})
-    assert.deepStrictEqual(fenced(watch()(0, { a: primary(0, { instance: undefined }), b: second(0) })), {})
+    const mute = { instance: undefined }
+    for (const [a, b] of [
+      [primary(0), primary(0, mute)],
+      [primary(0, mute), second(0)],
+      [primary(0, mute), primary(0, mute)]
+    ] as const) {
+      assert.deepStrictEqual(fenced(watch()(0, { a, b })), { b: "second-primary" })
+      assert.deepStrictEqual(fenced(watch(true)(0, { a, b })), {})
+    }
+  })
+
+  it("a second one is used when the one in use is down, removed or a standby, and not for a look that is late", () => {
+    const both = () => {
+      const look = watch()
+      look(0, { a: primary(0), b: second(0, { lsn: 1n }) })
+      return look
+    }
+    const late = both()
+    assert.deepStrictEqual(fenced(late(1, { a: "lost", b: second(1) })), { b: "second-primary" })
+    // The second one was away itself for a moment.
+    assert.deepStrictEqual(fenced(late(2, { a: primary(2), b: "lost" })), {})
+    assert.deepStrictEqual(fenced(late(3, { a: "lost", b: second(3) })), { b: "second-primary" })
+    assert.deepStrictEqual(fenced(late(4, { a: "lost", b: second(4) })), {}, "down")
+    // The process stood still, and the second one answers first.
+    assert.deepStrictEqual(fenced(both()(60_000, { b: second(60_000) })), { b: "second-primary" })
+    assert.deepStrictEqual(fenced(both()(1, { a: replica(1), b: second(1) })), {}, "a standby")
+    const ahead = second(1, { timeline: 2 })
+    assert.deepStrictEqual(fenced(both()(1, { a: "lost", b: ahead })), {}, "promoted to a new timeline")
+    const again = both()
+    again(1, { a: primary(1), b: replica(1, { instance: "two" }) })
+    assert.deepStrictEqual(fenced(again(2, { a: "lost", b: second(2) })), {}, "it was a standby since")
   })
 
   it("an old primary that comes back is not used, whichever of the facts are told, until it was a standby", () => {
@@ -139,7 +168,7 @@ describe("which of two primaries of one timeline", () => {
   it("what is not told is like nothing else", () => {
     assert.isFalse(NodeState.isSame(undefined, undefined))
     assert.isTrue(NodeState.isSame("one", "one"))
-    assert.isFalse(NodeState.isDifferent(undefined, "one"))
+    assert.isFalse(NodeState.isSame(undefined, "one"))
   })
 })
 

@@ -47,10 +47,6 @@ export interface Observation {
 /** Two facts are the same if both are known, and equal. What a server does not tell is like nothing else, and like no other's. */
 export const isSame = <A>(one: A | undefined, other: A | undefined): boolean => one !== undefined && one === other
 
-/** Two facts contradict each other: both are known, and differ. */
-export const isDifferent = <A>(one: A | undefined, other: A | undefined): boolean =>
-  one !== undefined && other !== undefined && one !== other
-
 /** Evidence against a node. */
 export interface Failure {
   /** When it was asked, in monotonic milliseconds. */

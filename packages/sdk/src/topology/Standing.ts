@@ -3,10 +3,11 @@
  *
  * **Fencing.** A promotion begins a new timeline. The highest one ever seen is remembered, so that an old primary that
  * comes back is refused even while the new one cannot be reached. Two servers that both claim to be primary on the same
- * timeline are told apart by their instance: the one in use stays, the other is fenced. A server of another cluster (its
- * system identifier differs from that of most nodes) is fenced too. What a server does not tell (CockroachDB has neither
- * timelines nor instances) fences nobody; but a server that was primary before another one, and does not tell its timeline, is
- * not believed until it was seen as a standby: it would be taken for the new one.
+ * timeline are told apart by their instance: the one in use stays, the other is fenced, and takes its place only when the
+ * one in use is down, removed or no primary any more; a look that is late is no reason. A server of another cluster (its
+ * system identifier differs from that of most nodes) is fenced too. A server that was primary before another one, and does
+ * not tell its timeline, is not believed until it was seen as a standby: it would be taken for the new one. Peers
+ * (CockroachDB and its like) have no primary, so none is fenced for another.
  *
  * **Lag.** A server's own idea of its delay is wrong in both directions: after a quiet hour the first write looks an hour
  * old, and a standby that lost its upstream says it has replayed all it received. So positions that the primary was seen
@@ -15,7 +16,7 @@
  */
 import type { Lsn } from "./Lsn.ts"
 import * as NodeState from "./NodeState.ts"
-import { isDifferent, isSame } from "./NodeState.ts"
+import { isSame } from "./NodeState.ts"
 
 /** Why a node is not used, whatever it says of itself. */
 export interface Fenced {
@@ -62,6 +63,8 @@ export interface Memory {
   readonly primaryInstance: string | undefined
   /** Nodes that were primary before the one in use, and were not seen as standbys since. */
   readonly deposed: ReadonlySet<string>
+  /** Nodes that claimed to be primary beside the one in use, on its timeline. */
+  readonly seconds: ReadonlySet<string>
   /** Positions of the primary on `timeline`, oldest first. */
   readonly samples: ReadonlyArray<Sample>
 }
@@ -74,6 +77,7 @@ export const empty: Memory = {
   primary: undefined,
   primaryInstance: undefined,
   deposed: new Set(),
+  seconds: new Set(),
   samples: []
 }
 
@@ -85,7 +89,8 @@ export const judge = (
   memory: Memory,
   nodes: ReadonlyMap<string, NodeState.NodeState>,
   now: number,
-  thresholds: NodeState.Thresholds = NodeState.defaultThresholds
+  thresholds: NodeState.Thresholds = NodeState.defaultThresholds,
+  peers = false
 ): { readonly memory: Memory; readonly standings: ReadonlyMap<string, Standing> } => {
   const answered: Array<Answer> = []
   for (const [name, state] of nodes) {
@@ -104,15 +109,21 @@ export const judge = (
   }
   if (ahead !== undefined) {
     const { name, seen } = ahead
-    next = { ...next, timeline: seen.timeline, timelineAt: seen.at, timelineNode: name, samples: [] }
+    next = {
+      ...next,
+      timeline: seen.timeline,
+      timelineAt: seen.at,
+      timelineNode: name,
+      seconds: empty.seconds,
+      samples: []
+    }
   }
 
-  const returned = answered.filter(({ name, role }) => role === "replica" && next.deposed.has(name))
-  if (returned.length > 0) {
-    const deposed = new Set(next.deposed)
-    for (const { name } of returned) deposed.delete(name)
-    next = { ...next, deposed }
+  for (const { name, role } of answered) {
+    if (role === "replica" && next.deposed.has(name)) next = { ...next, deposed: without(next.deposed, name) }
+    if (role === "replica" && next.seconds.has(name)) next = { ...next, seconds: without(next.seconds, name) }
   }
+  const silent = isSilent(next.primary, nodes, answered)
 
   const fenced = new Map<string, Fenced>()
   const claims: Array<Answer> = []
@@ -127,13 +138,19 @@ export const judge = (
       refuse("old-timeline", next.timelineNode)
     } else if (role === "primary" && timeline === undefined && next.deposed.has(name)) {
       refuse("second-primary", next.primary)
+    } else if (role === "primary" && silent && next.seconds.has(name)) {
+      refuse("second-primary", next.primary)
     } else if (role === "primary") claims.push(answer)
   }
 
   const used = choosePrimary(next, claims)
-  if (used !== undefined) {
-    for (const { name, seen } of claims) {
-      if (isOther(used.seen, seen)) {
+  if (used !== undefined && !peers) {
+    const seconds = new Set([...next.seconds].filter((name) => nodes.has(name)))
+    for (const claim of claims) {
+      const { name, seen } = claim
+      if (claim === used || isSame(used.seen.instance, seen.instance)) seconds.delete(name)
+      else {
+        seconds.add(name)
         fenced.set(name, {
           reason: "second-primary",
           by: used.name,
@@ -150,6 +167,8 @@ export const judge = (
         ...next,
         primary: used.name,
         primaryInstance: used.seen.instance,
+        // Every look at any node comes by here.
+        seconds: seconds.size === 0 && next.seconds.size === 0 ? next.seconds : seconds,
         deposed: isNew ? new Set([...deposed, primary].filter((name) => name !== used.name)) : deposed
       },
       used.seen
@@ -202,13 +221,21 @@ const choosePrimary = (memory: Memory, claims: ReadonlyArray<Answer>): Answer | 
   return used
 }
 
-/** Two servers that claim the same, by what they tell. Servers that do not tell their instance are all used: peers. */
-const isOther = (used: NodeState.Observation, seen: NodeState.Observation): boolean =>
-  isDifferent(seen.instance, used.instance)
+/** The primary has not answered lately, and is not known to be down: it may well be there. */
+const isSilent = (
+  primary: string | undefined,
+  nodes: ReadonlyMap<string, NodeState.NodeState>,
+  answered: ReadonlyArray<Answer>
+): boolean => {
+  const state = primary === undefined ? undefined : nodes.get(primary)
+  return state !== undefined && state.phase !== "down" && !answered.some(({ name }) => name === primary)
+}
+
+const without = (names: ReadonlySet<string>, name: string): ReadonlySet<string> =>
+  new Set([...names].filter((other) => other !== name))
 
 const remember = (memory: Memory, primary: NodeState.Observation): Memory => {
   const { at, lsn } = primary
-  // Every look at any node comes by here.
   if (lsn === undefined || at <= (memory.samples.at(-1)?.at ?? -Infinity)) return memory
   return { ...memory, samples: [...memory.samples, { at, lsn }].slice(-mostSamples) }
 }
