@@ -240,11 +240,63 @@ describe("how far behind", () => {
 
   it("a replica of the timeline before is behind at least since the promotion, and as far as it says if that is more", () => {
     const look = watch()
+    look(0, { a: primary(0), b: replica(0) })
     look(1_000, { a: primary(1_000, { timeline: 2, instance: "two" }), b: replica(1_000) })
     const asked = (delayMillis: number | undefined) => lagOf(look(5_000, { b: replica(5_000, { delayMillis }) }))
     assert.deepStrictEqual([asked(undefined), asked(3_000), asked(hour)], [4_000, 4_000, hour])
     // One that does not tell its timeline may well follow.
     assert.strictEqual(lagOf(look(6_000, { b: replica(6_000, { timeline: undefined, delayMillis: 7 }) })), 7)
+  })
+
+  it("a replica of an older timeline, whose end was not seen, is behind nobody knows how far", () => {
+    for (const order of ["ab", "ba"]) {
+      const look = watch()
+      const seen = (now: number) => ({
+        a: primary(now, { timeline: 2, instance: "two", lsn: 200n }),
+        b: replica(now, { lsn: 150n })
+      })
+      for (const name of order) look(1_000, { [name]: seen(1_000)[name as "a" | "b"] })
+      assert.isUndefined(lagOf(look(2_000, seen(2_000))), order)
+    }
+  })
+
+  describe("one that is ahead of where the primary was seen later follows another, though it tells no timeline:", () => {
+    const promoted = (now: number, lsn: bigint) => primary(now, { timeline: 2, instance: "new", lsn })
+    const stray = (now: number, more?: Partial<NodeState.Observation>) =>
+      replica(now, { ...positions(300n), timeline: undefined, ...more })
+    const found = (more?: Partial<NodeState.Observation>) => {
+      const look = watch()
+      look(0, { a: primary(0), b: stray(0, { ...positions(100n), ...more }) })
+      look(1_000, { a: "lost", n: promoted(1_000, 200n) })
+      assert.strictEqual(lagOf(look(2_000, { b: stray(2_000, more) })), 0, "not proven yet")
+      assert.isUndefined(lagOf(look(2_001, { n: promoted(2_001, 210n) })))
+      return look
+    }
+
+    it("for as long as it is the same server", () => {
+      const look = found()
+      assert.isUndefined(lagOf(look(3_000, { b: stray(3_000), n: promoted(3_000, 900n) })))
+      look(4_000, { b: "lost" })
+      assert.isUndefined(lagOf(look(5_000, { b: stray(5_000, positions(1_000n)) })))
+      const rebuilt = look(6_000, { b: stray(6_000, { ...positions(900n), instance: "rebuilt" }) })
+      assert.strictEqual(lagOf(rebuilt), 0)
+    })
+
+    it("until it tells the primary's timeline", () => {
+      const look = found()
+      assert.strictEqual(lagOf(look(3_000, { b: stray(3_000, { ...positions(210n), timeline: 2 }) })), 0)
+    })
+
+    it("one that does not tell who it is has to be found again", () => {
+      const look = found({ instance: undefined })
+      assert.strictEqual(lagOf(look(3_000, { b: stray(3_000, { ...positions(210n), instance: undefined }) })), 0)
+    })
+
+    it("one that was asked later than the primary may be ahead", () => {
+      const look = watch()
+      look(1_000, { a: primary(1_000), b: replica(1_000, { ...positions(150n), timeline: undefined }) })
+      assert.strictEqual(lagOf(look(1_500, { b: replica(1_500, { ...positions(170n), timeline: undefined }) })), 0)
+    })
   })
 
   it("two minutes of the primary's positions are remembered, however often the others are looked at, and no more", () => {

@@ -65,6 +65,8 @@ export interface NodeState {
   readonly since: number
   /** The newest good look, kept after a failure as history. Ask {@link roleOf} what it still proves. */
   readonly observation: Observation | undefined
+  /** When the answer of the newest good look was here: what it said is no newer. */
+  readonly answeredAt: number
   /** The time of the newest evidence, good or bad. */
   readonly at: number
   /** Looks in a row that failed. */
@@ -103,6 +105,7 @@ export const initial = (now: number): NodeState => ({
   phase: "unknown",
   since: now,
   observation: undefined,
+  answeredAt: -Infinity,
   at: -Infinity,
   failures: 0,
   successes: 0,
@@ -132,6 +135,7 @@ export const observe = (
     ...state,
     ...enter(state, phase, now),
     observation,
+    answeredAt: now,
     at: observation.at,
     failures: 0,
     successes,

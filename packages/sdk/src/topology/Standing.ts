@@ -12,7 +12,8 @@
  * **Lag.** A server's own idea of its delay is wrong in both directions: after a quiet hour the first write looks an hour
  * old, and a standby that lost its upstream says it has replayed all it received. So positions that the primary was seen
  * at are remembered with their times. A replica that has replayed the newest of them is not behind; one that has not is
- * behind at least since then, and at most since the position it has reached.
+ * behind at least since then, and at most since the position it has reached. One that was ahead of where the primary was
+ * seen later follows another primary, whether it tells its timeline or not: how far it is behind is not known.
  */
 import type { Lsn } from "./Lsn.ts"
 import * as NodeState from "./NodeState.ts"
@@ -54,9 +55,9 @@ interface Sample {
 /** What is remembered between looks. */
 export interface Memory {
   readonly systemId: string | undefined
-  /** The highest timeline seen of `systemId`, when, and on which node. */
+  /** The highest timeline seen of `systemId`, when (`undefined`: its beginning was not seen), and on which node. */
   readonly timeline: number | undefined
-  readonly timelineAt: number
+  readonly timelineAt: number | undefined
   readonly timelineNode: string | undefined
   /** The node that is used as primary, or was last. */
   readonly primary: string | undefined
@@ -65,6 +66,8 @@ export interface Memory {
   readonly deposed: ReadonlySet<string>
   /** Nodes that claimed to be primary beside the one in use, on its timeline. */
   readonly seconds: ReadonlySet<string>
+  /** Replicas that follow another primary, with what they told when that was found. */
+  readonly strays: ReadonlyMap<string, NodeState.Observation>
   /** Positions of the primary on `timeline`, oldest first. */
   readonly samples: ReadonlyArray<Sample>
 }
@@ -72,12 +75,13 @@ export interface Memory {
 export const empty: Memory = {
   systemId: undefined,
   timeline: undefined,
-  timelineAt: 0,
+  timelineAt: undefined,
   timelineNode: undefined,
   primary: undefined,
   primaryInstance: undefined,
   deposed: new Set(),
   seconds: new Set(),
+  strays: new Map(),
   samples: []
 }
 
@@ -112,9 +116,11 @@ export const judge = (
     next = {
       ...next,
       timeline: seen.timeline,
-      timelineAt: seen.at,
+      // Who knows no primary before it does not know since when there is this one.
+      timelineAt: next.primary === undefined ? undefined : seen.at,
       timelineNode: name,
       seconds: empty.seconds,
+      strays: empty.strays,
       samples: []
     }
   }
@@ -175,16 +181,19 @@ export const judge = (
     )
   }
 
+  next = { ...next, strays: straying(next, nodes, answered) }
   const standings = new Map<string, Standing>()
   for (const name of nodes.keys()) standings.set(name, nothing)
   const newest = next.samples.at(-1)?.lsn
   for (const { name, role, seen } of answered) {
     const behind = (): number | undefined =>
-      newest === undefined || seen.lsn === undefined ? undefined : Math.max(Number(newest - seen.lsn), 0)
+      newest === undefined || seen.lsn === undefined || next.strays.has(name)
+        ? undefined
+        : Math.max(Number(newest - seen.lsn), 0)
     standings.set(name, {
       role,
       fenced: fenced.get(name),
-      lagMillis: role === "replica" ? lagOf(next, seen) : 0,
+      lagMillis: role !== "replica" ? 0 : next.strays.has(name) ? undefined : lagOf(next, seen),
       lagBytes: role === "replica" ? behind() : 0
     })
   }
@@ -240,13 +249,39 @@ const remember = (memory: Memory, primary: NodeState.Observation): Memory => {
   return { ...memory, samples: [...memory.samples, { at, lsn }].slice(-mostSamples) }
 }
 
+/** Replicas that were ahead of the primary, and were neither rebuilt nor seen on its timeline since. */
+const straying = (
+  { samples, strays, timeline }: Memory,
+  nodes: ReadonlyMap<string, NodeState.NodeState>,
+  answered: ReadonlyArray<Answer>
+): Memory["strays"] => {
+  const newest = samples.at(-1)
+  const isAhead = ({ name, seen }: Answer): boolean =>
+    newest !== undefined && (seen.lsn ?? 0n) > newest.lsn && nodes.get(name)!.answeredAt < newest.at
+  let found: Map<string, NodeState.Observation> | undefined
+  for (const answer of answered) {
+    const { name, role, seen } = answer
+    if (role !== "replica" || isSame(seen.timeline, timeline)) continue
+    const before = strays.get(name)
+    const stays = before !== undefined && (before === seen || isSame(seen.instance, before.instance))
+    if (stays) (found ??= new Map()).set(name, before)
+    else if (isAhead(answer)) (found ??= new Map()).set(name, seen)
+  }
+  // One that tells who it is, is known again after a silence.
+  for (const [name, before] of strays) {
+    const isThere = answered.some((answer) => answer.name === name)
+    if (!isThere && before.instance !== undefined && nodes.has(name)) (found ??= new Map()).set(name, before)
+  }
+  return found ?? empty.strays
+}
+
 /** See the top of this file. In milliseconds before the replica was asked. */
 const lagOf = (memory: Memory, replica: NodeState.Observation): number | undefined => {
   const { lsn, timeline } = replica
   const told = replica.delayMillis
   if ((timeline ?? Infinity) < (memory.timeline ?? 0)) {
     // It does not follow the promoted server (yet): it has missed what was written since then.
-    return Math.max(told ?? 0, replica.at - memory.timelineAt)
+    return memory.timelineAt === undefined ? undefined : Math.max(told ?? 0, replica.at - memory.timelineAt)
   }
   if (lsn === undefined) return told
   let reached: Sample | undefined
