@@ -311,6 +311,12 @@ const table: ReadonlyArray<Row> = [
     }
   ],
   [
+    "read only since the session was opened",
+    ["25006"],
+    { ...server, fromTheFirst: true },
+    { class: "ReadOnly", retry: "other-node", write: "other-node", session: "keep", probe: true }
+  ],
+  [
     "read only, because this side asked for it",
     ["25006"],
     { ...server, guarded: true },

@@ -131,6 +131,8 @@ export interface LocalFacts {
   readonly atomic?: false | undefined
   /** The server was asked, by this side, to refuse writes. */
   readonly guarded?: boolean | undefined
+  /** The session has refused writes since it was opened, and another one would. */
+  readonly fromTheFirst?: boolean | undefined
   /** The session refused to send it: the server has not seen it. */
   readonly refused?: boolean | undefined
   /** Why it was refused, in words without values or SQL text. */
@@ -403,8 +405,10 @@ const writeOf = (found: Rule, retry: Retry, outcome: Outcome): Retry => {
   return outcome === "not-applied" ? found.write : "never"
 }
 
-const sessionOf = (found: Rule, input: Input): Rule["session"] =>
-  isFatal(input.severity) || input.phase === "connect" ? "drop" : found.session
+const sessionOf = (found: Rule, input: Input): Rule["session"] => {
+  if (isFatal(input.severity) || input.phase === "connect") return "drop"
+  return found.class === "ReadOnly" && input.fromTheFirst === true ? "keep" : found.session
+}
 
 /**
  * What to do about a failure. Total: any input gives an answer; what is not known is never repeated.

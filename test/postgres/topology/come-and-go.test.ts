@@ -187,21 +187,32 @@ const put = Report.make("put", {
 })
 
 postgres(ownCluster({ replicas: 1 }))("one address", (it) => {
-  it.effect("that led to a standby when its sessions were opened: each is lent for one write and no more", () =>
-    Effect.gen(function* () {
-      const { primary, replica } = yield* PgCluster.PgCluster
-      yield* primary.query("create table moved (id int primary key)")
-      yield* replica.waitForReplay(primary)
-      const proxy = yield* FaultProxy.make({ target: replica })
-      const url = Redacted.make(`postgres://postgres@127.0.0.1:${proxy.port}/postgres`)
-      yield* Effect.gen(function* () {
-        const { sql } = yield* Single.role("primary")
-        yield* Effect.forEach([1, 2, 3, 4], () => sql`select pg_sleep(0.2)`, { concurrency: 4 })
-        yield* proxy.retarget(primary)
-        let failed = 0
-        for (let id = 0; id < 50; id++) if ((yield* Effect.exit(put.run({ id })))._tag === "Failure") failed++
-        assert.isAtMost(failed, 4)
-      }).pipe(Effect.provide(Single.layer({ primary: { url, minConnections: 0, maxConnections: 4 } })))
-    })
+  it.effect(
+    "that led to a standby when its sessions were opened: each is lent for one write and no more, once a new one may lead elsewhere",
+    () =>
+      Effect.gen(function* () {
+        const { primary, replica } = yield* PgCluster.PgCluster
+        yield* primary.query("create table moved (id int primary key)")
+        yield* replica.waitForReplay(primary)
+        const proxy = yield* FaultProxy.make({ target: replica })
+        const url = Redacted.make(`postgres://postgres@127.0.0.1:${proxy.port}/postgres`)
+        yield* Effect.gen(function* () {
+          const { sql } = yield* Single.role("primary")
+          const open = Effect.forEach([1, 2, 3, 4], () => sql`select pg_sleep(0.05)`, { concurrency: 4 })
+          const pool = (yield* Single.role("primary")).nodes[0]!.pool
+          const began = performance.now()
+          yield* open
+          // Those that were opened just now are no reason to open more.
+          const early = yield* Effect.forEach([1, 2, 3, 4, 5], (id) => Effect.exit(put.run({ id })))
+          assert.deepStrictEqual(new Set(early.map(({ _tag }) => _tag)), new Set(["Failure"]))
+          const unfit = (yield* pool.stats).counters.closed.unfit
+          if (performance.now() - began < 900) assert.strictEqual(unfit, 0)
+          yield* Effect.sleep("1.2 seconds")
+          yield* proxy.retarget(primary)
+          let failed = 0
+          for (let id = 0; id < 50; id++) if ((yield* Effect.exit(put.run({ id })))._tag === "Failure") failed++
+          assert.isAtMost(failed, 4)
+        }).pipe(Effect.provide(Single.layer({ primary: { url, minConnections: 0, maxConnections: 4 } })))
+      })
   )
 })

@@ -60,6 +60,9 @@ export const copyRefused =
 
 export type TransactionStatus = "failed" | "idle" | "transaction"
 
+/** A session that is younger tells where its address leads now. */
+const youngMillis = 1_000
+
 const isUtf8 = (encoding: string): boolean => /^(?:utf-?8|unicode)$/i.test(encoding)
 
 /** Settings that a server reports and that a caller may have changed. PostgreSQL 18 reports the search path, too. */
@@ -183,12 +186,17 @@ export class Wire {
     return this.#abandoned > 0
   }
 
-  /** Its settings refused writes when it was opened. A standby is not meant: the address may lead to a primary by now. */
   readonly #bornReadOnly: boolean
+  readonly #bornAt = performance.now()
 
   /** The server was asked to refuse writes: its refusal is no news. */
   get refusesByDesign(): boolean {
-    return this.guarded === true || this.readsOnly || this.#bornReadOnly
+    return this.guarded === true || this.readsOnly
+  }
+
+  /** Another session would refuse a write as this one does: its settings did from the first, or the address has just led to a standby. */
+  get refusesFromTheFirst(): boolean {
+    return this.#bornReadOnly || (this.readOnly && performance.now() - this.#bornAt < youngMillis)
   }
 
   get #setReadOnly(): boolean {
