@@ -329,6 +329,24 @@ const table: ReadonlyArray<Row> = [
     { class: "ReadOnly", retry: "never", write: "never", session: "keep", probe: false }
   ],
   [
+    "a word on the server that a function raises",
+    ["XX000", "XX001", "28000", "58030", "53100"],
+    { ...server, alive: true, routine: "exec_stmt_raise" },
+    { class: "Raised", retry: "never", write: "never", breaker: "ignored", session: "keep", alarm: false }
+  ],
+  [
+    "a timeout of a server behind this one",
+    ["57014"],
+    { ...server, alive: true, routine: "pgfdw_report_error" },
+    { class: "Raised", retry: "never" }
+  ],
+  [
+    "a timeout of this server, in PL/Python",
+    ["57014"],
+    { ...server, alive: true, routine: "PLy_elog_impl" },
+    { class: "StatementTimeout" }
+  ],
+  [
     "misused transaction",
     ["25P01", "25P02", "25001"],
     server,

@@ -322,13 +322,18 @@ const outages: ReadonlySet<FailureClass> = new Set([
 /** What PL/pgSQL, PL/Python, PL/Perl, PL/Tcl, postgres_fdw and dblink raise errors with, whatever their code. */
 const raisers = /^(?:exec_stmt_raise|PLy_|plperl|do_spi_elog|pltcl|pgfdw_|connect_pg_server|dblink_)/
 
-/** An error that names an outage, on a session that lives: somebody behind the server has it, or says so. */
-const isRaised = (found: Rule, input: Input): boolean =>
-  input.alive === true &&
-  !isFatal(input.severity) &&
-  (outages.has(found.class) ||
-    ((found.class === "Resources" || found.class === "DiskOrIo" || found.class === "ResourceLimit") &&
-      raisers.test(input.routine ?? "")))
+/** Those of them that pass on no timeout of this server's: PL/Python raises anew what ended its own statement. */
+const strangers = /^(?:exec_stmt_raise|pgfdw_|dblink_)/
+
+/** A word on the server, its credentials or its data, on a session that lives: somebody behind the server has it, or says so. */
+const isRaised = (found: Rule, input: Input): boolean => {
+  if (input.alive !== true || isFatal(input.severity)) return false
+  if (outages.has(found.class)) return true
+  const by = input.routine ?? ""
+  if (found.class === "StatementTimeout") return strangers.test(by)
+  const concernsServer = found.breaker === "failure" || found.session === "drop" || found.alarm === true
+  return concernsServer && found.class !== "ReadOnly" && raisers.test(by)
+}
 
 /** Where a code alone means several things, local facts decide. */
 const bySqlState = (code: string, input: Input): Rule => {
