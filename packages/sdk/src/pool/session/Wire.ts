@@ -163,6 +163,7 @@ export class Wire {
     this.statements = new StatementCache(config.preparedStatements)
     this.parameters = started.parameters
     this.#bornReadOnly = this.#setReadOnly
+    this.#bornOnStandby = this.#onStandby
     this.#socket = started.channel.socket
     this.#parser = started.parser
     started.takeOver?.(this.#dispatch)
@@ -187,6 +188,7 @@ export class Wire {
   }
 
   readonly #bornReadOnly: boolean
+  readonly #bornOnStandby: boolean
   readonly #bornAt = performance.now()
 
   /** The server was asked to refuse writes: its refusal is no news. */
@@ -196,15 +198,19 @@ export class Wire {
 
   /** Another session would refuse a write as this one does: its settings did from the first, or the address has just led to a standby. */
   get refusesFromTheFirst(): boolean {
-    return this.#bornReadOnly || (this.readOnly && performance.now() - this.#bornAt < youngMillis)
+    return this.#bornReadOnly || (this.#bornOnStandby && performance.now() - this.#bornAt < youngMillis)
   }
 
   get #setReadOnly(): boolean {
     return this.parameters.get("default_transaction_read_only") === "on" || this.config.readOnly
   }
 
+  get #onStandby(): boolean {
+    return this.parameters.get("in_hot_standby") === "on"
+  }
+
   get readOnly(): boolean {
-    return this.parameters.get("in_hot_standby") === "on" || this.#setReadOnly
+    return this.#onStandby || this.#setReadOnly
   }
 
   /** The server refuses writes of what is sent now. */
