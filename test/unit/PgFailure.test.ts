@@ -335,6 +335,12 @@ const table: ReadonlyArray<Row> = [
     { class: "Raised", retry: "never", write: "never", breaker: "ignored", session: "keep", alarm: false }
   ],
   [
+    "a stale plan that a function raises",
+    ["26000", "0A000"],
+    { ...server, alive: true, prepared: true, routine: "exec_stmt_raise" },
+    { retry: "never", write: "never", breaker: "ignored", session: "keep" }
+  ],
+  [
     "a timeout of a server behind this one",
     ["57014"],
     { ...server, alive: true, routine: "pgfdw_report_error" },

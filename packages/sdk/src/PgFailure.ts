@@ -332,7 +332,8 @@ const isRaised = (found: Rule, input: Input): boolean => {
   const by = input.routine ?? ""
   if (found.class === "StatementTimeout") return strangers.test(by)
   const concernsServer = found.breaker === "failure" || found.session === "drop" || found.alarm === true
-  return concernsServer && found.class !== "ReadOnly" && raisers.test(by)
+  // Nor is a plan stale that ran as far as to raise something.
+  return (concernsServer || found.class === "StalePlan") && found.class !== "ReadOnly" && raisers.test(by)
 }
 
 /** Where a code alone means several things, local facts decide. */
@@ -345,13 +346,16 @@ const bySqlState = (code: string, input: Input): Rule => {
   return found.outcomeUnknown === true ? { ...raised, outcomeUnknown: true } : raised
 }
 
+/** What finds a plan stale. A server that names no functions is believed by the code alone. */
+const revalidates = "RevalidateCachedQuery"
+
 const byCode = (code: string, input: Input): Rule => {
   if (code === "57014") {
     if (input.cancelledBy === "us") return cancelled
     // PostgreSQL uses the code for authentication_timeout too; only then it ends the session.
     if (isFatal(input.severity)) return unreachable
   }
-  if (code === "0A000" && input.prepared === true) return stalePlan
+  if (code === "0A000" && input.prepared === true && (input.routine ?? revalidates) === revalidates) return stalePlan
   if (code === "25006" && (input.guarded === true || raisers.test(input.routine ?? ""))) return readOnlyOurs
   return rules.get(code) ?? rules.get(code.slice(0, 2)) ?? unknownCode
 }
@@ -491,7 +495,7 @@ export const inputOf = (error: SqlError, facts?: LocalFacts): Input => {
     if (code !== undefined && isSqlState(code) && property(cause, "errno") === undefined && code !== "EPIPE") {
       // A C function's name is not localised; this one means that the plan is stale, and not that a feature is missing.
       const routine = text(cause, "routine")
-      const stale = code === "0A000" && routine === "RevalidateCachedQuery"
+      const stale = code === "0A000" && routine === revalidates
       return { ...known, sqlState: code, severity, routine, ...(stale ? { prepared: true } : undefined) }
     }
     if (code !== undefined) return { ...known, transport: known.transport ?? (tlsCode.test(code) ? "TLS" : code) }

@@ -71,6 +71,34 @@ postgres(ownCluster({ replicas: 1 }))("what an error means", (it) => {
       })
   )
 
+  it.effect("a function that names a stale plan is executed once, however warm the statement is", () =>
+    Effect.gen(function* () {
+      const primary = yield* server
+      yield* primary.query("create sequence stale_runs")
+      yield* primary.query(`create function stale(code text) returns int language plpgsql as $$
+        begin perform nextval('stale_runs'); if code <> '' then raise exception using errcode = code; end if; return 1; end $$`)
+      const { context } = yield* role(primary, { maxConnections: 1 })
+      const report = Report.make("stale", {
+        database: main,
+        params: { code: Schema.String },
+        row,
+        query: (sql, { code }) => sql`select stale(${code}) as n`,
+        deadline: "5 seconds",
+        writes: "once",
+        retry: {}
+      })
+      const call = (code: string) => Effect.provide(report.run({ code }), context)
+      for (let warm = 0; warm < 10; warm++) yield* call("")
+      for (const code of ["0A000", "26000"]) {
+        yield* primary.query("select setval('stale_runs', 1, false)")
+        const error = yield* Effect.flip(call(code))
+        assert.strictEqual(error._tag === "QueryFailed" ? error.sqlState : error._tag, code)
+        const [runs] = yield* primary.query("select last_value::int as n from stale_runs")
+        assert.strictEqual(runs?.["n"], 1, code)
+      }
+    })
+  )
+
   it.effect(
     "what was never sent is the caller's: no word of the server, no failure of its breaker, no other session",
     () =>
