@@ -311,6 +311,48 @@ const table: ReadonlyArray<Row> = [
     }
   ],
   [
+    "read only since the session was opened",
+    ["25006"],
+    { ...server, fromTheFirst: true },
+    { class: "ReadOnly", retry: "other-node", write: "other-node", session: "keep", probe: true }
+  ],
+  [
+    "read only, because this side asked for it",
+    ["25006"],
+    { ...server, guarded: true },
+    { class: "ReadOnly", retry: "never", write: "never", session: "keep", probe: false, outcome: "not-applied" }
+  ],
+  [
+    "read only, as a function says",
+    ["25006"],
+    { ...server, routine: "exec_stmt_raise" },
+    { class: "ReadOnly", retry: "never", write: "never", session: "keep", probe: false }
+  ],
+  [
+    "a word on the server that a function raises",
+    ["XX000", "XX001", "28000", "58030", "53100"],
+    { ...server, alive: true, routine: "exec_stmt_raise" },
+    { class: "Raised", retry: "never", write: "never", breaker: "ignored", session: "keep", alarm: false }
+  ],
+  [
+    "a stale plan that a function raises",
+    ["26000", "0A000"],
+    { ...server, alive: true, prepared: true, routine: "exec_stmt_raise" },
+    { retry: "never", write: "never", breaker: "ignored", session: "keep" }
+  ],
+  [
+    "a timeout of a server behind this one",
+    ["57014"],
+    { ...server, alive: true, routine: "pgfdw_report_error" },
+    { class: "Raised", retry: "never" }
+  ],
+  [
+    "a timeout of this server, in PL/Python",
+    ["57014"],
+    { ...server, alive: true, routine: "PLy_elog_impl" },
+    { class: "StatementTimeout" }
+  ],
+  [
     "misused transaction",
     ["25P01", "25P02", "25001"],
     server,

@@ -131,6 +131,8 @@ export interface LocalFacts {
   readonly atomic?: false | undefined
   /** The server was asked, by this side, to refuse writes. */
   readonly guarded?: boolean | undefined
+  /** The session has refused writes since it was opened, and another one would. */
+  readonly fromTheFirst?: boolean | undefined
   /** The session refused to send it: the server has not seen it. */
   readonly refused?: boolean | undefined
   /** Why it was refused, in words without values or SQL text. */
@@ -215,6 +217,8 @@ const cancelled = rule("Cancelled", "never", "never", "ignored", "keep")
 const statementTimeout = rule("StatementTimeout", "never", "never", "ignored", "keep", { retries: 1 })
 const attemptTimeout = rule("AttemptTimeout", "fresh-session", "never", "failure", "drop")
 const readOnly = rule("ReadOnly", "other-node", "other-node", "ignored", "drop", { probe: true })
+// Asked for by this side, or said by a function: the server is no other than before, and any other says the same.
+const readOnlyOurs: Rule = { ...readOnly, retry: "never", write: "never", session: "keep", probe: false }
 const misuse = rule("TransactionMisuse", "never", "never", "ignored", "reset")
 const stalePlan = rule("StalePlan", "same", "same", "ignored", "keep", { retries: 1 })
 const authentication = rule("Authentication", "never", "never", "ignored", "drop", { alarm: true })
@@ -318,13 +322,19 @@ const outages: ReadonlySet<FailureClass> = new Set([
 /** What PL/pgSQL, PL/Python, PL/Perl, PL/Tcl, postgres_fdw and dblink raise errors with, whatever their code. */
 const raisers = /^(?:exec_stmt_raise|PLy_|plperl|do_spi_elog|pltcl|pgfdw_|connect_pg_server|dblink_)/
 
-/** An error that names an outage, on a session that lives: somebody behind the server has it, or says so. */
-const isRaised = (found: Rule, input: Input): boolean =>
-  input.alive === true &&
-  !isFatal(input.severity) &&
-  (outages.has(found.class) ||
-    ((found.class === "Resources" || found.class === "DiskOrIo" || found.class === "ResourceLimit") &&
-      raisers.test(input.routine ?? "")))
+/** Those of them that pass on no timeout of this server's: PL/Python raises anew what ended its own statement. */
+const strangers = /^(?:exec_stmt_raise|pgfdw_|dblink_)/
+
+/** A word on the server, its credentials or its data, on a session that lives: somebody behind the server has it, or says so. */
+const isRaised = (found: Rule, input: Input): boolean => {
+  if (input.alive !== true || isFatal(input.severity)) return false
+  if (outages.has(found.class)) return true
+  const by = input.routine ?? ""
+  if (found.class === "StatementTimeout") return strangers.test(by)
+  const concernsServer = found.breaker === "failure" || found.session === "drop" || found.alarm === true
+  // Nor is a plan stale that ran as far as to raise something.
+  return (concernsServer || found.class === "StalePlan") && found.class !== "ReadOnly" && raisers.test(by)
+}
 
 /** Where a code alone means several things, local facts decide. */
 const bySqlState = (code: string, input: Input): Rule => {
@@ -336,13 +346,17 @@ const bySqlState = (code: string, input: Input): Rule => {
   return found.outcomeUnknown === true ? { ...raised, outcomeUnknown: true } : raised
 }
 
+/** What finds a plan stale. A server that names no functions is believed by the code alone. */
+const revalidates = "RevalidateCachedQuery"
+
 const byCode = (code: string, input: Input): Rule => {
   if (code === "57014") {
     if (input.cancelledBy === "us") return cancelled
     // PostgreSQL uses the code for authentication_timeout too; only then it ends the session.
     if (isFatal(input.severity)) return unreachable
   }
-  if (code === "0A000" && input.prepared === true) return stalePlan
+  if (code === "0A000" && input.prepared === true && (input.routine ?? revalidates) === revalidates) return stalePlan
+  if (code === "25006" && (input.guarded === true || raisers.test(input.routine ?? ""))) return readOnlyOurs
   return rules.get(code) ?? rules.get(code.slice(0, 2)) ?? unknownCode
 }
 
@@ -402,9 +416,7 @@ const writeOf = (found: Rule, retry: Retry, outcome: Outcome): Retry => {
 
 const sessionOf = (found: Rule, input: Input): Rule["session"] => {
   if (isFatal(input.severity) || input.phase === "connect") return "drop"
-  // Asked for by this side, or said by a function: the server is no other than before.
-  const isOwn = found.class === "ReadOnly" && (input.guarded === true || raisers.test(input.routine ?? ""))
-  return isOwn ? "keep" : found.session
+  return found.class === "ReadOnly" && input.fromTheFirst === true ? "keep" : found.session
 }
 
 /**
@@ -483,7 +495,7 @@ export const inputOf = (error: SqlError, facts?: LocalFacts): Input => {
     if (code !== undefined && isSqlState(code) && property(cause, "errno") === undefined && code !== "EPIPE") {
       // A C function's name is not localised; this one means that the plan is stale, and not that a feature is missing.
       const routine = text(cause, "routine")
-      const stale = code === "0A000" && routine === "RevalidateCachedQuery"
+      const stale = code === "0A000" && routine === revalidates
       return { ...known, sqlState: code, severity, routine, ...(stale ? { prepared: true } : undefined) }
     }
     if (code !== undefined) return { ...known, transport: known.transport ?? (tlsCode.test(code) ? "TLS" : code) }

@@ -19,38 +19,82 @@ const row = { n: Schema.Int }
 class Endpoint extends Database.Service<Endpoint>()("endpoint", { roles: ["primary"] }) {}
 
 postgres(ownCluster({ replicas: 1 }))("what an error means", (it) => {
-  it.effect("outages that a function raises open no breaker, and their session goes on", () =>
+  it.effect(
+    "what a function raises is no word on the server: no breaker opens, no session goes, nobody is alarmed",
+    () =>
+      Effect.gen(function* () {
+        const primary = yield* server
+        yield* primary.query(
+          "create or replace function raising(code text) returns int language plpgsql as $$ begin raise exception using errcode = code; end $$"
+        )
+        const lines: Array<string> = []
+        const logger = Logger.layer([Logger.make(({ message }) => void lines.push(String(message)))])
+        const { context, pool } = yield* Effect.provide(role(primary, { maxConnections: 1 }), logger)
+        const report = Report.make("raising", {
+          database: main,
+          params: { code: Schema.String },
+          row,
+          query: (sql, { code }) => sql`select raising(${code}) as n`,
+          deadline: "5 seconds",
+          retry: {},
+          breaker: { consecutiveFailures: 2 }
+        })
+        for (const code of [
+          "08001",
+          "08006",
+          "08P01",
+          "57P01",
+          "57P03",
+          "53300",
+          "53200",
+          "53100",
+          "53400",
+          "25P03",
+          "3D000",
+          "28000",
+          "28P01",
+          "57014",
+          "58030",
+          "F0000",
+          "XX000",
+          "XX001"
+        ]) {
+          const error = yield* Effect.flip(Effect.provide(report.run({ code }), context))
+          assert.strictEqual(error._tag, "QueryFailed", code)
+          assert.deepInclude(error, { sqlState: code, class: "Raised" })
+        }
+        assert.strictEqual((yield* pool.stats).counters.closed.unfit, 0)
+        assert.deepStrictEqual(
+          lines.filter((line) => line.includes("SQLSTATE")),
+          []
+        )
+      })
+  )
+
+  it.effect("a function that names a stale plan is executed once, however warm the statement is", () =>
     Effect.gen(function* () {
       const primary = yield* server
-      yield* primary.query(
-        "create or replace function raising(code text) returns int language plpgsql as $$ begin raise exception using errcode = code; end $$"
-      )
+      yield* primary.query("create sequence stale_runs")
+      yield* primary.query(`create function stale(code text) returns int language plpgsql as $$
+        begin perform nextval('stale_runs'); if code <> '' then raise exception using errcode = code; end if; return 1; end $$`)
       const { context } = yield* role(primary, { maxConnections: 1 })
-      const report = Report.make("raising", {
+      const report = Report.make("stale", {
         database: main,
         params: { code: Schema.String },
         row,
-        query: (sql, { code }) => sql`select raising(${code}) as n`,
+        query: (sql, { code }) => sql`select stale(${code}) as n`,
         deadline: "5 seconds",
-        retry: {},
-        breaker: { consecutiveFailures: 2 }
+        writes: "once",
+        retry: {}
       })
-      for (const code of [
-        "08001",
-        "08006",
-        "08P01",
-        "57P01",
-        "57P03",
-        "53300",
-        "53200",
-        "53100",
-        "53400",
-        "25P03",
-        "3D000"
-      ]) {
-        const error = yield* Effect.flip(Effect.provide(report.run({ code }), context))
-        assert.strictEqual(error._tag, "QueryFailed", code)
-        assert.deepInclude(error, { sqlState: code, class: "Raised" })
+      const call = (code: string) => Effect.provide(report.run({ code }), context)
+      for (let warm = 0; warm < 10; warm++) yield* call("")
+      for (const code of ["0A000", "26000"]) {
+        yield* primary.query("select setval('stale_runs', 1, false)")
+        const error = yield* Effect.flip(call(code))
+        assert.strictEqual(error._tag === "QueryFailed" ? error.sqlState : error._tag, code)
+        const [runs] = yield* primary.query("select last_value::int as n from stale_runs")
+        assert.strictEqual(runs?.["n"], 1, code)
       }
     })
   )

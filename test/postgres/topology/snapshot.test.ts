@@ -109,6 +109,7 @@ postgres(layerDatabase)("one snapshot for many reports", (it) => {
         [{ sessions: "two" }, "sessions"],
         [{ sessions: 1, retries: -1 }, "retries"],
         [{ sessions: 1, maxHold: 0 }, "maxHold"],
+        [{ sessions: 1, maxHodl: "5 seconds" }, "maxHodl"],
         [{ sessions: 1, maxHold: "-1 seconds" }, "maxHold"],
         [{ sessions: 1, maxHold: "soon" }, "maxHold"],
         [{ sessions: 1, maxHold: Infinity }, "maxHold"],

@@ -109,11 +109,40 @@ describe("which of two primaries of one timeline", () => {
     assert.deepStrictEqual(fenced(look(2, later)), { a: "second-primary" })
   })
 
-  it("servers that do not tell their instance are all used; two that do are two, timeline or not", () => {
+  it("two are two, whatever of instance and timeline they tell; only peers are all used", () => {
     const untold = { timeline: undefined }
     assert.deepStrictEqual(fenced(watch()(0, { a: primary(0, untold), b: second(0, untold) })), { b: "second-primary" })
-    assert.deepStrictEqual(fenced(watch()(0, { a: primary(0), b: primary(0, { instance: undefined }) })), {})
-    assert.deepStrictEqual(fenced(watch()(0, { a: primary(0, { instance: undefined }), b: second(0) })), {})
+    const mute = { instance: undefined }
+    for (const [a, b] of [
+      [primary(0), primary(0, mute)],
+      [primary(0, mute), second(0)],
+      [primary(0, mute), primary(0, mute)]
+    ] as const) {
+      assert.deepStrictEqual(fenced(watch()(0, { a, b })), { b: "second-primary" })
+      assert.deepStrictEqual(fenced(watch(true)(0, { a, b })), {})
+    }
+  })
+
+  it("a second one is used when the one in use is down, removed or a standby, and not for a look that is late", () => {
+    const both = () => {
+      const look = watch()
+      look(0, { a: primary(0), b: second(0, { lsn: 1n }) })
+      return look
+    }
+    const late = both()
+    assert.deepStrictEqual(fenced(late(1, { a: "lost", b: second(1) })), { b: "second-primary" })
+    // The second one was away itself for a moment.
+    assert.deepStrictEqual(fenced(late(2, { a: primary(2), b: "lost" })), {})
+    assert.deepStrictEqual(fenced(late(3, { a: "lost", b: second(3) })), { b: "second-primary" })
+    assert.deepStrictEqual(fenced(late(4, { a: "lost", b: second(4) })), {}, "down")
+    // The process stood still, and the second one answers first.
+    assert.deepStrictEqual(fenced(both()(60_000, { b: second(60_000) })), { b: "second-primary" })
+    assert.deepStrictEqual(fenced(both()(1, { a: replica(1), b: second(1) })), {}, "a standby")
+    const ahead = second(1, { timeline: 2 })
+    assert.deepStrictEqual(fenced(both()(1, { a: "lost", b: ahead })), {}, "promoted to a new timeline")
+    const again = both()
+    again(1, { a: primary(1), b: replica(1, { instance: "two" }) })
+    assert.deepStrictEqual(fenced(again(2, { a: "lost", b: second(2) })), {}, "it was a standby since")
   })
 
   it("an old primary that comes back is not used, whichever of the facts are told, until it was a standby", () => {
@@ -139,7 +168,7 @@ describe("which of two primaries of one timeline", () => {
   it("what is not told is like nothing else", () => {
     assert.isFalse(NodeState.isSame(undefined, undefined))
     assert.isTrue(NodeState.isSame("one", "one"))
-    assert.isFalse(NodeState.isDifferent(undefined, "one"))
+    assert.isFalse(NodeState.isSame(undefined, "one"))
   })
 })
 
@@ -211,11 +240,63 @@ describe("how far behind", () => {
 
   it("a replica of the timeline before is behind at least since the promotion, and as far as it says if that is more", () => {
     const look = watch()
+    look(0, { a: primary(0), b: replica(0) })
     look(1_000, { a: primary(1_000, { timeline: 2, instance: "two" }), b: replica(1_000) })
     const asked = (delayMillis: number | undefined) => lagOf(look(5_000, { b: replica(5_000, { delayMillis }) }))
     assert.deepStrictEqual([asked(undefined), asked(3_000), asked(hour)], [4_000, 4_000, hour])
     // One that does not tell its timeline may well follow.
     assert.strictEqual(lagOf(look(6_000, { b: replica(6_000, { timeline: undefined, delayMillis: 7 }) })), 7)
+  })
+
+  it("a replica of an older timeline, whose end was not seen, is behind nobody knows how far", () => {
+    for (const order of ["ab", "ba"]) {
+      const look = watch()
+      const seen = (now: number) => ({
+        a: primary(now, { timeline: 2, instance: "two", lsn: 200n }),
+        b: replica(now, { lsn: 150n })
+      })
+      for (const name of order) look(1_000, { [name]: seen(1_000)[name as "a" | "b"] })
+      assert.isUndefined(lagOf(look(2_000, seen(2_000))), order)
+    }
+  })
+
+  describe("one that is ahead of where the primary was seen later follows another, though it tells no timeline:", () => {
+    const promoted = (now: number, lsn: bigint) => primary(now, { timeline: 2, instance: "new", lsn })
+    const stray = (now: number, more?: Partial<NodeState.Observation>) =>
+      replica(now, { ...positions(300n), timeline: undefined, ...more })
+    const found = (more?: Partial<NodeState.Observation>) => {
+      const look = watch()
+      look(0, { a: primary(0), b: stray(0, { ...positions(100n), ...more }) })
+      look(1_000, { a: "lost", n: promoted(1_000, 200n) })
+      assert.strictEqual(lagOf(look(2_000, { b: stray(2_000, more) })), 0, "not proven yet")
+      assert.isUndefined(lagOf(look(2_001, { n: promoted(2_001, 210n) })))
+      return look
+    }
+
+    it("for as long as it is the same server", () => {
+      const look = found()
+      assert.isUndefined(lagOf(look(3_000, { b: stray(3_000), n: promoted(3_000, 900n) })))
+      look(4_000, { b: "lost" })
+      assert.isUndefined(lagOf(look(5_000, { b: stray(5_000, positions(1_000n)) })))
+      const rebuilt = look(6_000, { b: stray(6_000, { ...positions(900n), instance: "rebuilt" }) })
+      assert.strictEqual(lagOf(rebuilt), 0)
+    })
+
+    it("until it tells the primary's timeline", () => {
+      const look = found()
+      assert.strictEqual(lagOf(look(3_000, { b: stray(3_000, { ...positions(210n), timeline: 2 }) })), 0)
+    })
+
+    it("one that does not tell who it is has to be found again", () => {
+      const look = found({ instance: undefined })
+      assert.strictEqual(lagOf(look(3_000, { b: stray(3_000, { ...positions(210n), instance: undefined }) })), 0)
+    })
+
+    it("one that was asked later than the primary may be ahead", () => {
+      const look = watch()
+      look(1_000, { a: primary(1_000), b: replica(1_000, { ...positions(150n), timeline: undefined }) })
+      assert.strictEqual(lagOf(look(1_500, { b: replica(1_500, { ...positions(170n), timeline: undefined }) })), 0)
+    })
   })
 
   it("two minutes of the primary's positions are remembered, however often the others are looked at, and no more", () => {

@@ -44,13 +44,16 @@ describe("fencing", () => {
     assert.isUndefined(standings.get("host")?.fenced)
   })
 
-  it("a server of another cluster is fenced; servers that tell nothing are not", () => {
+  it("a server of another cluster is fenced; peers that tell nothing are not, though they come and go", () => {
     const look = watch()
     const standings = look(0, { a: primary(0), b: replica(0), c: primary(0, { systemId: "8", timeline: 9 }) })
     assert.strictEqual(standings.get("c")?.fenced?.reason, "other-cluster")
     assert.isUndefined(standings.get("a")?.fenced)
     const mute = (at: number): NodeState.Observation => ({ at, inRecovery: false, readOnly: false })
-    const cockroach = watch()(0, { x: mute(0), y: mute(0), z: mute(0) })
+    const peers = watch(true)
+    peers(0, { x: mute(0), y: mute(0), z: mute(0) })
+    peers(1, { x: "lost", y: mute(1), z: mute(1) })
+    const cockroach = peers(2, { x: mute(2), y: mute(2), z: mute(2) })
     for (const standing of cockroach.values())
       assert.deepStrictEqual([standing.role, standing.fenced], ["primary", undefined])
   })

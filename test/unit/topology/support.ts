@@ -36,7 +36,7 @@ export const replica = (at: number, more?: Partial<NodeState.Observation>): Node
 type Seen = Readonly<Record<string, NodeState.Observation | "lost" | "silent">>
 
 /** Looks at several nodes again and again, as probes would. */
-export const watch = () => {
+export const watch = (peers = false) => {
   const states = new Map<string, NodeState.NodeState>()
   let memory = Standing.empty
   return (now: number, seen: Seen) => {
@@ -50,7 +50,7 @@ export const watch = () => {
           : NodeState.observe(state, observation, now)
       )
     }
-    const judged = Standing.judge(memory, states, now)
+    const judged = Standing.judge(memory, states, now, undefined, peers)
     memory = judged.memory
     return judged.standings
   }

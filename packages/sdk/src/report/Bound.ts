@@ -111,6 +111,8 @@ export interface Call extends Route.Call {
   source: Source
   /** It belongs to the transaction around it, and runs there: see `Joined`. */
   joined: Pick<Route.Route, "attempt" | "attemptOf"> | undefined
+  /** The server that gave the answer. */
+  served: string | undefined
 }
 
 export const begin = (key: string): Call => ({
@@ -124,7 +126,8 @@ export const begin = (key: string): Call => ({
   doubt: false,
   told: false,
   source: "live",
-  joined: undefined
+  joined: undefined,
+  served: undefined
 })
 
 /** A write whose answer was lost may have been applied, whatever becomes of the attempts after it. */

@@ -21,12 +21,12 @@ export interface Meter {
   readonly measureScope: (call: Sent) => Effect.Effect<void, never, Scope.Scope>
 }
 
-type Sent = Pick<Call, "sent" | "tried">
+type Sent = Pick<Call, "sent" | "served" | "tried">
 
 export const make = (report: string): Meter => {
   const attempts = Telemetry.distribution("sluice.report.attempts", { [Telemetry.attributes.report]: report })
   const outcomes = new Map<string, ReturnType<typeof Telemetry.duration>>()
-  /** By the server that was asked last, which gave the answer if there is one. */
+  /** By the server that gave the answer; if there is none, by the one that was asked last. */
   const record = (outcome: string, node: string | undefined, millis: number, context: Context.Context<never>): void => {
     const id = node === undefined ? outcome : `${outcome} ${node}`
     let metric = outcomes.get(id)
@@ -47,7 +47,7 @@ export const make = (report: string): Meter => {
     const clock = fiber.getRef(Clock.Clock)
     const at = monotonicMillis(clock)
     return (exit) => {
-      record(outcomeOf(exit), call.tried.at(-1), monotonicMillis(clock) - at, fiber.context)
+      record(outcomeOf(exit), call.served ?? call.tried.at(-1), monotonicMillis(clock) - at, fiber.context)
       attempts.updateUnsafe(call.sent, fiber.context)
       return undefined
     }

@@ -283,6 +283,7 @@ const shaped = <E, R>(
 ): Effect.Effect<any, E | DeadlineExceeded, R> => {
   const answer = (rows: ReadonlyArray<any>): unknown => {
     call.source = source
+    call.served = node
     return shape(fiber, rows, source, node, attempts, truncated)
   }
   return isThere(rows) ? Effect.succeed(answer(rows.value)) : Effect.map(Deadline.guard(rows), answer)

@@ -23,6 +23,7 @@ import * as Look from "./Look.ts"
 import * as Names from "./Names.ts"
 import * as Node from "./Node.ts"
 import type * as NodeState from "./NodeState.ts"
+import * as PoolMetrics from "./PoolMetrics.ts"
 import * as Probe from "./Probe.ts"
 import * as Resolver from "./Resolver.ts"
 import * as Topology from "./Topology.ts"
@@ -99,11 +100,14 @@ export const make = Effect.fnUntraced(function* (
   const scope = yield* Effect.scope
   const clock = yield* Clock.Clock
   const overrides = yield* PgFailure.CurrentOverrides
-  const { noToken, switching } = traits[options.profile]
+  const { noToken, servers, switching } = traits[options.profile]
   const isName = ({ address, host }: Place): boolean =>
     options.addresses === "each" && address === undefined && Resolver.isName(host)
   const watched = options.hosts.length > 1 || switching || options.addresses === "each" || watch?.always === true
-  const topology = yield* Topology.make<Member>({ thresholds: watch?.thresholds })
+  const topology = yield* Topology.make<Member>({
+    thresholds: watch?.thresholds,
+    peers: servers === "peers"
+  })
   const run = Effect.runForkWith(yield* Effect.context<never>())
 
   let hadPrimary = false
@@ -137,12 +141,26 @@ export const make = Effect.fnUntraced(function* (
     })
   })
 
+  const gone = (own: string): Effect.Effect<void> =>
+    Effect.callback<void>((resume) => {
+      const stop = topology.onChange(({ kind, node }) => {
+        if (kind === "removed" && node === own) resume(Effect.void)
+      })
+      return Effect.sync(stop)
+    })
+
   const addOne: Cluster["add"] = Effect.fnUntraced(function* (address) {
     const own = nameOf(address)
     if (closing) return yield* closed(own)
+    // One that is just taking its leave is there no more: it comes back when it is gone.
+    while (topology.get(own)?.draining === true) {
+      yield* gone(own)
+      if (closing) return yield* closed(own)
+    }
     if (topology.get(own) !== undefined) return
     const memberScope = yield* Scope.fork(scope)
     const built = Effect.gen(function* () {
+      yield* PoolMetrics.endWithScope("node", own)
       let probe: Probe.Probe | undefined
       const onTrouble = (refusal?: LastError): void => {
         if (closing) return
@@ -308,7 +326,9 @@ export const make = Effect.fnUntraced(function* (
     ),
     noteFailure: (member, failure, at) => {
       if (!watched) return
-      if (failure.class === "ReadOnly") topology.revoked(member.name, { at, error: lastError(failure) })
+      // Asked for by this side, or said by a function, it is no news of the server.
+      if (failure.class === "ReadOnly" && failure.probe)
+        topology.revoked(member.name, { at, error: lastError(failure) })
       // A statement that got no answer may mean a frozen server: nothing else would tell before the next look.
       if (failure.probe || failure.class === "AttemptTimeout") member.probe?.trigger()
     }

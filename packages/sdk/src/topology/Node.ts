@@ -186,6 +186,7 @@ export const make = Effect.fnUntraced(function* (
   const rotating = Effect.isEffect(options.tls)
   const standby = new WeakMap<Session, string | undefined>()
   const standbyNow = (session: Session) => session.parameters.get("in_hot_standby")
+  yield* PoolMetrics.endWithScope("pool", poolName)
   const pool = yield* SessionPool.make<Session>({
     name: poolName,
     connect: switching && watch !== undefined ? admitted(bare, ask, watch.admit) : bare,

@@ -47,10 +47,6 @@ export interface Observation {
 /** Two facts are the same if both are known, and equal. What a server does not tell is like nothing else, and like no other's. */
 export const isSame = <A>(one: A | undefined, other: A | undefined): boolean => one !== undefined && one === other
 
-/** Two facts contradict each other: both are known, and differ. */
-export const isDifferent = <A>(one: A | undefined, other: A | undefined): boolean =>
-  one !== undefined && other !== undefined && one !== other
-
 /** Evidence against a node. */
 export interface Failure {
   /** When it was asked, in monotonic milliseconds. */
@@ -69,6 +65,8 @@ export interface NodeState {
   readonly since: number
   /** The newest good look, kept after a failure as history. Ask {@link roleOf} what it still proves. */
   readonly observation: Observation | undefined
+  /** When the answer of the newest good look was here: what it said is no newer. */
+  readonly answeredAt: number
   /** The time of the newest evidence, good or bad. */
   readonly at: number
   /** Looks in a row that failed. */
@@ -107,6 +105,7 @@ export const initial = (now: number): NodeState => ({
   phase: "unknown",
   since: now,
   observation: undefined,
+  answeredAt: -Infinity,
   at: -Infinity,
   failures: 0,
   successes: 0,
@@ -136,6 +135,7 @@ export const observe = (
     ...state,
     ...enter(state, phase, now),
     observation,
+    answeredAt: now,
     at: observation.at,
     failures: 0,
     successes,

@@ -39,6 +39,12 @@ export const listener = (pool: string, context: Context.Context<never>): PoolLis
   }
 }
 
+/** Ends the series that have this attribute with the scope. Ask before what it names is made: that tells of its own end, too. */
+export const endWithScope = (attribute: "pool" | "node", value: string): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.contextWith((context: Context.Context<Scope.Scope>) =>
+    Effect.addFinalizer(() => Effect.sync(() => Telemetry.forget(context, Telemetry.attributes[attribute], value)))
+  )
+
 /** Sets the gauges of a pool once a second for as long as the scope lives. */
 export const sample = <S extends Poolable>(pool: SessionPool<S>): Effect.Effect<void, never, Scope.Scope> => {
   const named = { [Telemetry.attributes.pool]: pool.name }
@@ -63,8 +69,6 @@ export const sample = <S extends Poolable>(pool: SessionPool<S>): Effect.Effect<
     )
   )
   return Effect.gen(function* () {
-    const context = yield* Effect.context<never>()
-    yield* Effect.addFinalizer(() => Effect.sync(() => Telemetry.forget(context, Telemetry.attributes.pool, pool.name)))
     yield* Effect.forkScoped(Effect.repeat(once, Schedule.spaced("1 second")))
   })
 }

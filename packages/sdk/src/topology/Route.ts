@@ -128,7 +128,7 @@ export const make = (
   const only = cluster.watched ? undefined : topology.nodes[0]?.member
 
   const alone = options?.alone
-  const asked = (): Router.Want => (alone !== undefined && topology.nodes.length === 1 ? alone : want)
+  const asked = (): Router.Want => (alone !== undefined && topology.isAlone ? alone : want)
 
   const wantOf = (call: Call): Router.Want => {
     if (call.primary === true) return { role: "primary", tried: call.tried }

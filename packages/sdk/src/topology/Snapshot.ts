@@ -26,6 +26,8 @@ import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type { SqlError } from "effect/sql/SqlError"
+import { unknownIssues } from "../internal/databaseFields.ts"
+import { fields } from "../internal/fields.ts"
 import type { Session } from "../pool/Session.ts"
 import type { AcquireError, PoolRequest, SessionPool } from "../pool/SessionPool.ts"
 import { DatabaseUnavailable, DeadlineExceeded, InvalidConfiguration, type ReplicaTooStale } from "../ReportError.ts"
@@ -52,9 +54,11 @@ export type SnapshotError =
   | DeadlineExceeded
   | InvalidConfiguration
 
+const optionNames = fields<Options>({ sessions: true, maxHold: true, lane: true, retries: true })
+
 /** What is wrong with the options, by name. */
 const issuesOf = (options: Options): InvalidConfiguration["issues"] => {
-  const issues: Array<InvalidConfiguration["issues"][number]> = []
+  const issues: Array<InvalidConfiguration["issues"][number]> = [...unknownIssues(options, optionNames)]
   const whole = (name: "sessions" | "retries", least: number): void => {
     const value: unknown = options[name] ?? 0
     if (!Number.isInteger(value) || (value as number) < least || (value as number) > 10_000) {

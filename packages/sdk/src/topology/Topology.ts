@@ -79,14 +79,17 @@ export class Topology<M extends Member> {
   private readonly listeners = new Set<(change: Change) => void>()
   private readonly clock: Clock.Clock
   private readonly random: () => number
+  private readonly peers: boolean
 
   constructor(options: {
     readonly thresholds: NodeState.Thresholds
     readonly pubsub: PubSub.PubSub<Change>
     readonly clock: Clock.Clock
     readonly random: () => number
+    readonly peers: boolean
   }) {
     this.thresholds = options.thresholds
+    this.peers = options.peers
     this.pubsub = options.pubsub
     this.clock = options.clock
     this.random = options.random
@@ -103,6 +106,21 @@ export class Topology<M extends Member> {
 
   get nodes(): ReadonlyArray<View<M>> {
     return this.list
+  }
+
+  /**
+   * One server is all there is. Beside one that is no standby, a server that is to be removed or has not answered yet does
+   * not count.
+   */
+  get isAlone(): boolean {
+    if (this.list.length === 1) return true
+    let alone = false
+    for (const { draining, state } of this.list) {
+      if (draining || state.observation === undefined) continue
+      if (alone || state.observation.inRecovery) return false
+      alone = true
+    }
+    return alone
   }
 
   get(name: string): View<M> | undefined {
@@ -229,7 +247,7 @@ export class Topology<M extends Member> {
 
   private judge(now: number): void {
     const states = new Map([...this.entries].map(([name, { state }]) => [name, state] as const))
-    const judged = Standing.judge(this.memory, states, now, this.thresholds)
+    const judged = Standing.judge(this.memory, states, now, this.thresholds, this.peers)
     this.memory = judged.memory
     for (const entry of this.list) {
       const before = entry.standing
@@ -261,6 +279,8 @@ export class Topology<M extends Member> {
 export const make = <M extends Member>(options?: {
   readonly thresholds?: Partial<NodeState.Thresholds> | undefined
   readonly random?: (() => number) | undefined
+  /** Every server takes everything: none is primary. Default `false`. */
+  readonly peers?: boolean | undefined
 }): Effect.Effect<Topology<M>> =>
   Effect.gen(function* () {
     const clock = yield* Clock.Clock
@@ -270,6 +290,7 @@ export const make = <M extends Member>(options?: {
       thresholds: { ...NodeState.defaultThresholds, ...options?.thresholds },
       pubsub,
       clock,
-      random: options?.random ?? (() => random.nextDoubleUnsafe())
+      random: options?.random ?? (() => random.nextDoubleUnsafe()),
+      peers: options?.peers === true
     })
   })

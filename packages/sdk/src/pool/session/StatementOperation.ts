@@ -515,6 +515,7 @@ export class StatementOperation implements Operation {
           // Told at ReadyForQuery: the session goes on.
           alive: true,
           ...(this.wire.refusesByDesign && { guarded: true }),
+          ...(code === "25006" && this.wire.refusesFromTheFirst && { fromTheFirst: true }),
           ...(!atomic && !this.wire.guardsWrites && { atomic: false }),
           ...(code === "57014" && this.wire.cancelling && { cancelledBy: "us" })
         })

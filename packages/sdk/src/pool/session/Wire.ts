@@ -60,6 +60,9 @@ export const copyRefused =
 
 export type TransactionStatus = "failed" | "idle" | "transaction"
 
+/** A session that is younger tells where its address leads now. */
+const youngMillis = 1_000
+
 const isUtf8 = (encoding: string): boolean => /^(?:utf-?8|unicode)$/i.test(encoding)
 
 /** Settings that a server reports and that a caller may have changed. PostgreSQL 18 reports the search path, too. */
@@ -159,7 +162,8 @@ export class Wire {
     this.shared = sharedOf(config)
     this.statements = new StatementCache(config.preparedStatements)
     this.parameters = started.parameters
-    this.#bornReadOnly = this.readOnly
+    this.#bornReadOnly = this.#setReadOnly
+    this.#bornOnStandby = this.#onStandby
     this.#socket = started.channel.socket
     this.#parser = started.parser
     started.takeOver?.(this.#dispatch)
@@ -183,20 +187,30 @@ export class Wire {
     return this.#abandoned > 0
   }
 
-  /** It could not write when it was opened either. */
   readonly #bornReadOnly: boolean
+  readonly #bornOnStandby: boolean
+  readonly #bornAt = performance.now()
 
-  /** The server was asked to refuse writes, or never took any: its refusal is no news. */
+  /** The server was asked to refuse writes: its refusal is no news. */
   get refusesByDesign(): boolean {
-    return this.guarded === true || this.readsOnly || this.#bornReadOnly
+    return this.guarded === true || this.readsOnly
+  }
+
+  /** Another session would refuse a write as this one does: its settings did from the first, or the address has just led to a standby. */
+  get refusesFromTheFirst(): boolean {
+    return this.#bornReadOnly || (this.#bornOnStandby && performance.now() - this.#bornAt < youngMillis)
+  }
+
+  get #setReadOnly(): boolean {
+    return this.parameters.get("default_transaction_read_only") === "on" || this.config.readOnly
+  }
+
+  get #onStandby(): boolean {
+    return this.parameters.get("in_hot_standby") === "on"
   }
 
   get readOnly(): boolean {
-    return (
-      this.parameters.get("in_hot_standby") === "on" ||
-      this.parameters.get("default_transaction_read_only") === "on" ||
-      this.config.readOnly
-    )
+    return this.#onStandby || this.#setReadOnly
   }
 
   /** The server refuses writes of what is sent now. */
