@@ -133,9 +133,11 @@ export interface LocalFacts {
   readonly guarded?: boolean | undefined
   /** The session has refused writes since it was opened, and another one would. */
   readonly fromTheFirst?: boolean | undefined
+  /** The login failed on this side: no password, or one that cannot be had. */
+  readonly login?: boolean | undefined
   /** The session refused to send it: the server has not seen it. */
   readonly refused?: boolean | undefined
-  /** Why it was refused, in words without values or SQL text. */
+  /** What went wrong, in words without values or SQL text. */
   readonly problem?: string | undefined
   /** The C function of the server that raised the error (field `R`), which is never localised. */
   readonly routine?: string | undefined
@@ -363,6 +365,7 @@ const byCode = (code: string, input: Input): Rule => {
 const byFacts = (input: Input): Rule => {
   if (input.defect === true) return defect
   if (input.refused === true) return caller
+  if (input.login === true) return authentication
   if (input.transport === "TLS") return tlsRejected
   if (input.timer === "connect") return unreachable
   if (input.transport !== undefined || input.timer === "watchdog") {

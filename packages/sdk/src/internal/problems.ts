@@ -1,5 +1,5 @@
-import type { FailureClass, PgFailure } from "../PgFailure.ts"
-import type { LastError } from "../ReportError.ts"
+import { factsOf, type FailureClass, type PgFailure } from "../PgFailure.ts"
+import type { DatabaseUnavailable, LastError } from "../ReportError.ts"
 
 /** What a class of failures means, in words that hold neither SQL text nor values: the server's message may hold both. */
 const problems: Partial<Record<FailureClass, string>> = {
@@ -38,9 +38,27 @@ const problems: Partial<Record<FailureClass, string>> = {
 /** The class in words. */
 export const problemOf = (failure: FailureClass): string => problems[failure] ?? "the server reported an error"
 
-/** A description of a failure that is safe to leave the process. */
-export const lastError = (failure: PgFailure): LastError => ({
+/** A description of a failure that is safe to leave the process: what the session knows of it, else its class in words. */
+export const lastError = (failure: PgFailure, error?: unknown): LastError => ({
   tag: failure.class,
-  message: problemOf(failure.class),
+  message: factsOf(error)?.problem ?? problemOf(failure.class),
   ...(failure.sqlState === undefined ? undefined : { sqlState: failure.sqlState })
 })
+
+/** Classes of failures that mean that the database is not available, and the reason that is told. */
+const reasons: Partial<Record<FailureClass, DatabaseUnavailable["reason"]>> = {
+  Unreachable: "unreachable",
+  TlsRejected: "configuration",
+  ConnectionLost: "lost",
+  OutcomeUnknown: "lost",
+  Shutdown: "lost",
+  Starting: "refused",
+  IdleTimeout: "lost",
+  DatabaseGone: "configuration",
+  TooManyConnections: "refused",
+  Authentication: "authentication"
+}
+
+/** `undefined`: the server answered. The name may be any tag. */
+export const reasonOf = (failure: string): DatabaseUnavailable["reason"] | undefined =>
+  Object.hasOwn(reasons, failure) ? reasons[failure as FailureClass] : undefined

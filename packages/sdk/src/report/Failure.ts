@@ -2,7 +2,7 @@
  * From the driver's error to the report's: what the caller may know, and what stays in the process.
  */
 import type { SqlError } from "effect/sql/SqlError"
-import { lastError, problemOf } from "../internal/problems.ts"
+import { lastError, problemOf, reasonOf } from "../internal/problems.ts"
 import * as PgFailure from "../PgFailure.ts"
 import { DatabaseUnavailable, OutcomeUnknown, QueryFailed, RowDecodeError } from "../ReportError.ts"
 
@@ -14,19 +14,6 @@ const originals = new WeakMap<object, SqlError>()
  */
 export const sqlErrorOf = (error: unknown): SqlError | undefined =>
   typeof error === "object" && error !== null ? originals.get(error) : undefined
-
-const unavailable: Partial<Record<PgFailure.FailureClass, DatabaseUnavailable["reason"]>> = {
-  Unreachable: "unreachable",
-  TlsRejected: "configuration",
-  ConnectionLost: "lost",
-  OutcomeUnknown: "lost",
-  Shutdown: "lost",
-  Starting: "refused",
-  IdleTimeout: "lost",
-  DatabaseGone: "configuration",
-  TooManyConnections: "refused",
-  Authentication: "authentication"
-}
 
 /** The server is asked to refuse them: it is not the server that is read-only. */
 const undeclaredWrite = `a report that does not declare writes may not change data (writes: "once" or "idempotent")`
@@ -61,11 +48,11 @@ export const fromSqlError = (
     originals.set(told, error)
     return told
   }
-  const reason = unavailable[failure.class]
   const facts = PgFailure.factsOf(error)
+  const reason = reasonOf(failure.class)
   const told =
     writes && failure.outcome === "unknown"
-      ? new OutcomeUnknown({ key: report, lastError: lastError(failure) })
+      ? new OutcomeUnknown({ key: report, lastError: lastError(failure, error) })
       : reason === undefined
         ? new QueryFailed({
             report,
@@ -77,7 +64,7 @@ export const fromSqlError = (
                 : problemOf(failure.class)),
             ...(failure.sqlState === undefined ? undefined : { sqlState: failure.sqlState })
           })
-        : new DatabaseUnavailable({ pool, reason, lastError: lastError(failure) })
+        : new DatabaseUnavailable({ pool, reason, lastError: lastError(failure, error) })
   originals.set(told, error)
   return told
 }

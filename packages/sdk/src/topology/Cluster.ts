@@ -88,7 +88,9 @@ const lastErrorOf = (error: unknown, overrides: PgFailure.Overrides): LastError 
     return { tag: "Unknown", message: "the probe failed" }
   }
   if ("lastError" in error && error.lastError !== undefined) return error.lastError as LastError
-  if (error._tag === "SqlError") return lastError(PgFailure.fromSqlError(error as never, undefined, overrides))
+  if (error._tag === "SqlError") {
+    return lastError(PgFailure.fromSqlError(error as never, undefined, overrides), error as never)
+  }
   return { tag: String(error._tag), message: "no session for the probe" }
 }
 

@@ -16,7 +16,7 @@ import * as SharedLane from "../pool/SharedLane.ts"
 import { type DatabaseUnavailable, InvalidConfiguration, type LastError } from "../ReportError.ts"
 import { monotonicMillis } from "../internal/Monotonic.ts"
 import { millisOf } from "../internal/poolFields.ts"
-import { lastError, problemOf } from "../internal/problems.ts"
+import { lastError } from "../internal/problems.ts"
 import * as Look from "./Look.ts"
 import type { Observation } from "./NodeState.ts"
 import * as PoolMetrics from "./PoolMetrics.ts"
@@ -97,10 +97,10 @@ const sessionConfig = (
 })
 
 const classifyConnect =
-  (overrides: PgFailure.Overrides, rotating: boolean, alarm: (failure: PgFailure.PgFailure) => void) =>
+  (overrides: PgFailure.Overrides, rotating: boolean, alarm: (failure: PgFailure.PgFailure, error: SqlError) => void) =>
   (error: SqlError): "transient" | "permanent" | "password" => {
     const failure = PgFailure.fromSqlError(error, { phase: "connect" }, overrides)
-    alarm(failure)
+    alarm(failure, error)
     // Certificates that rotate may have been asked for a moment too early, as passwords may.
     if (rotating && (failure.class === "TlsRejected" || failure.sqlState === "28000")) return "password"
     if (failure.class === "Authentication") return failure.sqlState === "28P01" ? "password" : "permanent"
@@ -111,19 +111,19 @@ const describeError =
   (overrides: PgFailure.Overrides) =>
   (error: SqlError): LastError => {
     if (strays.has(error)) return stray
-    return lastError(PgFailure.fromSqlError(error, undefined, overrides))
+    return lastError(PgFailure.fromSqlError(error, undefined, overrides), error)
   }
 
 /** Somebody should know, once a minute: a log line for what no retry mends (a disk, a credential, corrupted data). */
 const alarmOf = (pool: string, context: Context.Context<never>, clock: Clock.Clock) => {
   const last = new Map<string, number>()
-  return (failure: PgFailure.PgFailure): void => {
+  return (failure: PgFailure.PgFailure, error: SqlError): void => {
     if (!failure.alarm) return
     const now = monotonicMillis(clock)
     if (now - (last.get(failure.class) ?? -Infinity) < 60_000) return
     last.set(failure.class, now)
     const code = failure.sqlState === undefined ? "" : ` (SQLSTATE ${failure.sqlState})`
-    const line = `${pool}: ${problemOf(failure.class)}${code}. Somebody has to look: no retry mends it.`
+    const line = `${pool}: ${lastError(failure, error).message}${code}. Somebody has to look: no retry mends it.`
     Effect.runForkWith(context)(Effect.logError(line))
   }
 }
@@ -178,7 +178,7 @@ export const make = Effect.fnUntraced(function* (
   const alarm = alarmOf(poolName, yield* Effect.context<never>(), yield* Clock.Clock)
   const judge = (error: SqlError): PgFailure.PgFailure["session"] => {
     const failure = PgFailure.fromSqlError(error, undefined, overrides)
-    alarm(failure)
+    alarm(failure, error)
     return failure.session
   }
   const bare = Session.connect(sessionConfig(options, place, role, judge))

@@ -17,6 +17,7 @@ import * as Context from "effect/Context"
 import type * as Fiber from "effect/Fiber"
 import type { SqlError } from "effect/sql/SqlError"
 import { monotonicMillis } from "../internal/Monotonic.ts"
+import { reasonOf } from "../internal/problems.ts"
 import { tagOf } from "../internal/tagOf.ts"
 import * as PgFailure from "../PgFailure.ts"
 import { DatabaseUnavailable, type ReplicaTooStale } from "../ReportError.ts"
@@ -165,7 +166,7 @@ export const make = (
     const lastError = stale === undefined ? last?.lastError : { tag: stale._tag, message: stale.message }
     return new DatabaseUnavailable({
       pool: name,
-      reason: "unreachable",
+      reason: (lastError === undefined ? undefined : reasonOf(lastError.tag)) ?? "unreachable",
       ...(lastError === undefined ? {} : { lastError })
     })
   }

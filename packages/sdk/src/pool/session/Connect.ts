@@ -5,14 +5,20 @@ import * as Result from "effect/Result"
 import type { SqlError } from "effect/sql/SqlError"
 import { apart } from "../../internal/apart.ts"
 import type { ResolvedConfig } from "./Config.ts"
+import { explain } from "./ConnectProblem.ts"
 import { authenticationError, connectionError, factsOf } from "./Facts.ts"
 import { afterSilence } from "./Silence.ts"
 import * as Startup from "./Startup.ts"
 import { attemptsOf, open, type Security } from "./Transport.ts"
 import { Wire } from "./Wire.ts"
 
-const connectTimedOut = (config: ResolvedConfig): SqlError =>
-  connectionError(undefined, `No session within ${config.connectTimeout} ms`, "connect", { bound: "connect" })
+const connectTimedOut = (config: ResolvedConfig, what?: string): SqlError =>
+  connectionError(undefined, `No session within ${config.connectTimeout} ms`, "connect", {
+    bound: "connect",
+    ...(what !== undefined && {
+      problem: `${what} did not come within the ${config.connectTimeout} ms of connectTimeout`
+    })
+  })
 
 /**
  * Bounds what a provider takes, whether it lets itself be interrupted or not. In real time: it is about a real socket,
@@ -31,7 +37,7 @@ const provided = <A>(
     ),
     Effect.callback<never, SqlError>((resume) => {
       const left = Math.max(1, deadline - performance.now())
-      return Effect.sync(afterSilence(left, () => resume(Effect.fail(connectTimedOut(config)))))
+      return Effect.sync(afterSilence(left, () => resume(Effect.fail(connectTimedOut(config, what)))))
     })
   )
 
@@ -85,7 +91,7 @@ export const connect = <S>(config: ResolvedConfig, make: (wire: Wire) => S): Eff
       authenticationError(undefined, `The startup parameter "${shownName(injected[0])}" holds a NUL character`)
     )
   }
-  return Effect.flatMap(credentialsOf(config, deadline), (password) => {
+  const session = Effect.flatMap(credentialsOf(config, deadline), (password) => {
     const [first, second] = attemptsOf(config.sslmode)
     const once = attempt(config, password, first!, deadline, make)
     if (second === undefined) return Effect.mapError(once, (failure) => failure.error)
@@ -95,6 +101,7 @@ export const connect = <S>(config: ResolvedConfig, make: (wire: Wire) => S): Eff
         : Effect.fail(failure.error)
     )
   })
+  return Effect.mapError(session, (error) => explain(config, error))
 }
 
 interface AttemptFailure {

@@ -176,7 +176,7 @@ export const connectionError = (
 export const authenticationError = (cause: unknown, message: string): SqlError =>
   new SqlError({
     reason: new AuthenticationError({
-      cause: makeCause(cause, message, { ...unknownFacts, fatal: true }, undefined),
+      cause: makeCause(cause, message, { ...unknownFacts, fatal: true, login: true, problem: message }, undefined),
       message,
       operation: "connect"
     })
