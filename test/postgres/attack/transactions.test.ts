@@ -98,4 +98,19 @@ postgres(ownCluster())("a transaction", (it) => {
       }
     })
   )
+
+  it.effect.each(["", "-- why\r", "-- why\n", "/* /* */ */ ;"])(
+    "of a procedure's own is not taken back by its error, whatever stands before the call: %j",
+    (before) =>
+      Effect.gen(function* () {
+        const postgres = yield* server
+        const { sql } = yield* role(postgres, { maxConnections: 1 })
+        yield* postgres.query(
+          "create or replace procedure fails() language plpgsql as $$ begin commit; raise exception 'no'; end $$"
+        )
+        const facts = factsOf(yield* Effect.flip(sql.unsafe(`${before}call fails()`)))
+        assert.strictEqual(facts?.sqlState, "P0001")
+        assert.isFalse(facts?.atomic)
+      })
+  )
 })

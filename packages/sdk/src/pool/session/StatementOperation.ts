@@ -47,6 +47,7 @@ import {
   RefusedError,
   resolveType
 } from "./Parameters.ts"
+import { fromFirstWord } from "./FirstWord.ts"
 import { stateChangeIn } from "./SessionState.ts"
 import { DescriptionCache, frames, join, longText, type Prepared } from "./Statements.ts"
 import { beginFrame } from "./Transaction.ts"
@@ -331,7 +332,7 @@ export class StatementOperation implements Operation {
 
   #parse(name: string, types: ReadonlyArray<number>): Uint8Array {
     if (this.sql.includes("\0")) throw new RefusedError("The statement's text holds a NUL character")
-    if (copies.test(this.sql)) throw new RefusedError(copyRefused)
+    if (copies.test(fromFirstWord(this.sql))) throw new RefusedError(copyRefused)
     return encodeParse(name, this.sql, types)
   }
 
@@ -507,7 +508,7 @@ export class StatementOperation implements Operation {
             (this.#guessed && code === "08P01"))
         // A refusal before this one's own Bind, or of what cannot commit by itself, has left nothing behind.
         const inTransaction = this.wire.status !== "idle" || this.#begin !== undefined
-        const atomic = !this.#bound || inTransaction || !commitsInside.test(this.sql)
+        const atomic = !this.#bound || inTransaction || !commitsInside.test(fromFirstWord(this.sql))
         this.#failure = serverError(message.fields, this.#operation, {
           sent: true,
           ...(this.#prepared !== undefined && { prepared: !this.#parsing }),
@@ -686,15 +687,14 @@ export class StatementOperation implements Operation {
 }
 
 const writes = /\b(?:insert|update|delete|merge|call)\b/i
-const copies = /^\s*(?:(?:--[^\n]*\n|\/\*[^]*?\*\/|;)\s*)*copy\b[^]*\b(?:to\s+stdout|from\s+stdin)\b/i
+const copies = /^copy\b[^]*\b(?:to\s+stdout|from\s+stdin)\b/i
 const savepointFrame = beginFrame("SAVEPOINT sluice_types")
 const noValues: ReadonlyArray<unknown> = []
 const rollback: StatementOptions = { noRows: true, ours: true, operation: "rollback" }
 const ignore = (): void => {}
 
 /** Statements that may commit before they end: an ERROR of theirs does not prove that nothing was applied. */
-const commitsInside =
-  /^\s*(?:(?:--[^\n]*\n|\/\*[^]*?\*\/|;)\s*)*(?:(?:call|do|vacuum|cluster|analyze|reindex)\b|(?:create|drop|alter)\b[^]*?\bconcurrently\b)/i
+const commitsInside = /^(?:(?:call|do|vacuum|cluster|analyze|reindex)\b|(?:create|drop|alter)\b[^]*?\bconcurrently\b)/i
 
 /** The code also says that a feature is missing, which procedures may find out after a COMMIT: only the former is repeated. */
 const isStalePlan = (fields: PgProtocol.ErrorFields): boolean =>
