@@ -243,7 +243,7 @@ export class Connector<S extends Poolable> {
     this.nextAttemptAt = now + (kind === "transient" ? pause : this.permanentPause())
     this.lastError = (this.options.describeError ?? describeSqlError)(error)
     this.reason =
-      kind === "password"
+      kind === "password" || kind === "login"
         ? "authentication"
         : kind === "permanent"
           ? "configuration"

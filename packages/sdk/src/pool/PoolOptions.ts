@@ -74,8 +74,8 @@ export interface PoolOptions<S extends Poolable> {
   readonly name: string
   /** One attempt, bounded by itself, cleaning up after itself when it is interrupted. */
   readonly connect: Effect.Effect<S, SqlError>
-  /** What a failed connect means. `password` is tried once more after `refreshPassword`, then it is permanent. */
-  readonly classifyConnect: (error: SqlError) => "transient" | "permanent" | "password"
+  /** What a failed connect means. `password` is tried once more after `refreshPassword`, then it is permanent, as `login` is. */
+  readonly classifyConnect: (error: SqlError) => "transient" | "permanent" | "password" | "login"
   readonly refreshPassword?: Effect.Effect<void, SqlError> | undefined
   /** What of an error may leave the process. */
   readonly describeError?: ((error: SqlError) => LastError) | undefined

@@ -98,12 +98,12 @@ const sessionConfig = (
 
 const classifyConnect =
   (overrides: PgFailure.Overrides, rotating: boolean, alarm: (failure: PgFailure.PgFailure, error: SqlError) => void) =>
-  (error: SqlError): "transient" | "permanent" | "password" => {
+  (error: SqlError): ReturnType<SessionPool.PoolOptions<Session>["classifyConnect"]> => {
     const failure = PgFailure.fromSqlError(error, { phase: "connect" }, overrides)
     alarm(failure, error)
     // Certificates that rotate may have been asked for a moment too early, as passwords may.
     if (rotating && (failure.class === "TlsRejected" || failure.sqlState === "28000")) return "password"
-    if (failure.class === "Authentication") return failure.sqlState === "28P01" ? "password" : "permanent"
+    if (failure.class === "Authentication") return failure.sqlState === "28P01" ? "password" : "login"
     return failure.retry === "never" ? "permanent" : "transient"
   }
 
