@@ -164,6 +164,8 @@ export class StatementOperation implements Operation {
   #strangers: ReadonlyArray<number> = noOids
   #parameters: ReadonlyArray<PgTypes.Parameter> = []
   #prepared: Prepared | undefined
+  /** The columns that this operation has asked for itself. */
+  #ownColumns: Description | null | undefined
   /** This cycle only asks for the columns. */
   #describing = false
   /** This cycle carries the Parse of a named statement. */
@@ -317,6 +319,7 @@ export class StatementOperation implements Operation {
         for (const oid of oids) catalogue.arrays.set(oid, found.has(oid))
         const description = describe(columns, catalogue, false)
         descriptions.set(key, description)
+        this.#ownColumns = description
         if (prepared !== undefined) prepared.description = description
         if (!this.abandoned) this.wire.submit(this, true)
       }),
@@ -426,6 +429,7 @@ export class StatementOperation implements Operation {
   /** What another session was told of the columns, where taking its word can do no harm. */
   #known(types: ReadonlyArray<number>): Description | null | undefined {
     if (this.#noRows) return null
+    if (this.#ownColumns !== undefined) return this.#ownColumns
     const known = this.wire.shared.descriptions.get(DescriptionCache.key(this.sql, types))
     if (known === undefined || known === null) return known
     // Rows that cannot be read come too late where they tell of what was written.
@@ -555,6 +559,7 @@ export class StatementOperation implements Operation {
       if (this.#strangers.length > 0) this.#columns = columns
       const description = describe(columns, catalogue, false)
       this.#remember(description)
+      this.#ownColumns = description
       descriptions.set(key, description)
       return
     }
@@ -570,6 +575,7 @@ export class StatementOperation implements Operation {
     this.#ended = this.#describing
     if (this.#asked !== undefined) return
     this.#remember(null)
+    if (this.#describing) this.#ownColumns = null
     if (!this.#noRows) this.wire.shared.descriptions.set(DescriptionCache.key(this.sql, this.#types!), null)
     this.#expect(null)
   }
@@ -671,6 +677,7 @@ export class StatementOperation implements Operation {
     this.#failure = undefined
     this.#unreadable = undefined
     this.#prepared = undefined
+    this.#ownColumns = undefined
     if (begin === undefined) return this.wire.submit(this, true)
     this.wire.begin = begin
     this.wire.submit(this, true)
