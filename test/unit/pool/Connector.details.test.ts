@@ -192,17 +192,46 @@ describe("callers of a node that fails", () => {
     })
   )
 
-  it.effect("wait for failFastAfter, and from then on are refused", () =>
+  it.effect("are all told once failFastAfter is over, where the node has never answered", () =>
     Effect.gen(function* () {
       yield* begin
       const server = new FakeServer()
       server.down = lost("refused")
       const { pool } = yield* steady(server, { min: 1, max: 1, failFastAfter: "3 seconds" })
+      const first = yield* start(failure(hold(pool, 0)))
+      yield* TestClock.adjust(2_999)
+      assert.isUndefined(first.pollUnsafe())
+      yield* TestClock.adjust(501)
+      assert.deepInclude(yield* Fiber.join(first), { _tag: "DatabaseUnavailable", reason: "unreachable" })
+    })
+  )
+
+  it.effect("wait on while the server says that it is starting", () =>
+    Effect.gen(function* () {
+      yield* begin
+      const server = new FakeServer()
+      server.down = lost("the database system is starting up", "57P03")
+      const { pool } = yield* steady(server, { min: 1, max: 1, failFastAfter: "3 seconds" })
+      const first = yield* start(hold(pool, 0))
+      yield* TestClock.adjust("10 seconds")
+      assert.isUndefined(first.pollUnsafe())
+      server.down = undefined
+      yield* TestClock.adjust(500)
+      assert.strictEqual(yield* Fiber.join(first), 1)
+    })
+  )
+
+  it.effect("wait for failFastAfter, and from then on are refused", () =>
+    Effect.gen(function* () {
+      yield* begin
+      const server = new FakeServer()
+      server.down = lost("the database system is starting up", "57P03")
+      const { pool } = yield* steady(server, { min: 1, max: 1, failFastAfter: "3 seconds" })
       yield* TestClock.adjust(2_999)
       const early = yield* start(hold(pool, 0))
       assert.isUndefined(early.pollUnsafe())
       yield* TestClock.adjust(1)
-      assert.deepInclude(yield* failure(hold(pool, 0)), { _tag: "DatabaseUnavailable", reason: "unreachable" })
+      assert.deepInclude(yield* failure(hold(pool, 0)), { _tag: "DatabaseUnavailable", reason: "refused" })
       server.down = undefined
       yield* TestClock.adjust(500)
       assert.strictEqual(yield* Fiber.join(early), 1)
@@ -471,7 +500,7 @@ describe("an attempt that takes long", () => {
       yield* begin
       const server = new FakeServer()
       server.blackHole = true
-      const { pool } = yield* steady(server, { max: 1, connectConcurrency: 1, drainBudget: 9 })
+      const { pool } = yield* steady(server, { max: 1, connectConcurrency: 1, drainBudget: 9, failFastAfter: "1 hour" })
       yield* start(Effect.exit(hold(pool, 0)))
       // The first fails after five seconds, the second takes long by then.
       yield* TestClock.adjust(5_500)

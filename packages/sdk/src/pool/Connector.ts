@@ -11,8 +11,8 @@
  *   next attempt, a second later at first and up to `permanentPause`;
  * - a caller whose deadline lies before the next attempt is refused, for nothing can serve it;
  * - after `failFastAfter` every new caller is refused until an attempt succeeds. Those who came before wait on, up to their
- *   deadlines: a short outage costs them time, not an error. When an attempt is due and none runs, the next caller is let
- *   in to cause it.
+ *   deadlines: a short outage costs them time, not an error. They are told, too, where the node has never answered: then
+ *   its address is wrong. When an attempt is due and none runs, the next caller is let in to cause it.
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -278,6 +278,14 @@ export class Connector<S extends Poolable> {
     if (!pausing && this.attempts.size === 0) return false
     if (this.permanentFailures > 0 || (pausing && deadline <= this.nextAttemptAt)) return true
     return now - this.downSince >= this.settings.failFastAfter
+  }
+
+  /** Whether those who wait are told that an attempt has failed. */
+  tells(kind: "transient" | "permanent", now: number): boolean {
+    if (kind === "permanent") return true
+    // A server that is starting answers, by an error.
+    if (this.succeededAt !== -Infinity || this.reason !== "unreachable") return false
+    return this.downSince !== undefined && now - this.downSince >= this.settings.failFastAfter
   }
 
   unavailable(now: number): DatabaseUnavailable {

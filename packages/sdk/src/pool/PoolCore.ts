@@ -341,7 +341,7 @@ export class PoolCore<S extends Poolable> {
       retryInMillis: connector.nextAttemptAt - now,
       error: described
     })
-    if (kind === "permanent") {
+    if (connector.tells(kind, now)) {
       for (const home of [this.control, this.main]) {
         if (home.live === 0) this.waiting.failAll(home, () => connector.unavailable(now))
       }
