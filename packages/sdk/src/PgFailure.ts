@@ -139,10 +139,28 @@ export interface LocalFacts {
   readonly refused?: boolean | undefined
   /** What went wrong, in words without values or SQL text. */
   readonly problem?: string | undefined
+  /** Names that the server gave with its error. */
+  readonly names?: ServerNames | undefined
+  /** Where in the statement's text the server found the error: its character, from 1, and its line, from 1. */
+  readonly position?: number | undefined
+  readonly line?: number | undefined
+  /** That line of the statement, and a caret below it. SQL text: for a developer's eyes. */
+  readonly excerpt?: string | undefined
   /** The C function of the server that raised the error (field `R`), which is never localised. */
   readonly routine?: string | undefined
   /** Thrown, not failed: a bug of ours or of the driver. */
   readonly defect?: boolean | undefined
+}
+
+/** Names of objects of the database. Never values. */
+export interface ServerNames {
+  readonly schema?: string
+  readonly table?: string
+  readonly column?: string
+  readonly constraint?: string
+  readonly dataType?: string
+  /** The C function of the server that raised the error. */
+  readonly routine?: string
 }
 
 /** What `classify` looks at. */
@@ -323,6 +341,9 @@ const outages: ReadonlySet<FailureClass> = new Set([
 
 /** What PL/pgSQL, PL/Python, PL/Perl, PL/Tcl, postgres_fdw and dblink raise errors with, whatever their code. */
 const raisers = /^(?:exec_stmt_raise|PLy_|plperl|do_spi_elog|pltcl|pgfdw_|connect_pg_server|dblink_)/
+
+/** Its error says whatever its author likes. */
+export const isRaiser = (routine: string | undefined): boolean => raisers.test(routine ?? "")
 
 /** Those of them that pass on no timeout of this server's: PL/Python raises anew what ended its own statement. */
 const strangers = /^(?:exec_stmt_raise|pgfdw_|dblink_)/

@@ -39,7 +39,7 @@ import * as Streaming from "./report/Streaming.ts"
 import * as Transacting from "./report/Transaction.ts"
 import type { ReportResult, StreamInfo } from "./ReportResult.ts"
 
-export { sqlErrorOf } from "./report/Failure.ts"
+export { excerptOf, sqlErrorOf } from "./report/Failure.ts"
 export type { Explanation } from "./report/Explain.ts"
 export type { Isolation, TransactionOptions } from "./report/Declaration.ts"
 export * as presets from "./report/Presets.ts"

@@ -39,35 +39,57 @@ export class InvalidParameters extends Schema.TaggedError<InvalidParameters>("@s
   }
 }
 
-/** The server answered with an error. `sqlState` is PostgreSQL's code, `class` what PgFailure makes of it. */
+/**
+ * The server answered with an error. `sqlState` is PostgreSQL's code, `class` what PgFailure makes of it. `names` are those that
+ * the server told of; `line` and `position` (in characters, both from 1) lead into the report's statement. Values are nowhere.
+ */
 export class QueryFailed extends Schema.TaggedError<QueryFailed>("@sluice/sdk/QueryFailed")(
   "QueryFailed",
   {
     report: Schema.String,
     sqlState: Schema.optionalKey(Schema.String),
     class: Schema.String,
-    problem: Schema.String
+    problem: Schema.String,
+    names: Schema.optionalKey(
+      Schema.Struct({
+        schema: Schema.optionalKey(Schema.String),
+        table: Schema.optionalKey(Schema.String),
+        column: Schema.optionalKey(Schema.String),
+        constraint: Schema.optionalKey(Schema.String),
+        dataType: Schema.optionalKey(Schema.String),
+        routine: Schema.optionalKey(Schema.String)
+      })
+    ),
+    position: Schema.optionalKey(Schema.Int),
+    line: Schema.optionalKey(Schema.Int)
   },
   { httpApiStatus: 500 }
 ) {
   override get message(): string {
-    return `${this.report}: ${this.problem}${this.sqlState === undefined ? "" : ` (SQLSTATE ${this.sqlState}, ${this.class})`}`
+    const at = this.line === undefined ? "" : `, at line ${this.line} of its statement`
+    const code = this.sqlState === undefined ? "" : ` (SQLSTATE ${this.sqlState}, ${this.class})`
+    return `${this.report}: ${this.problem}${at}${code}`
   }
 }
 
-/** A row does not fit the declared row. `row` counts from 0. */
+/**
+ * A row does not fit the declared row. `row` counts from 0. `problem` tells what the column gives, what was declared and what to
+ * write; `more` tells the same of the row's other fields that do not fit. The values are not told.
+ */
 export class RowDecodeError extends Schema.TaggedError<RowDecodeError>("@sluice/sdk/RowDecodeError")(
   "RowDecodeError",
   {
     report: Schema.String,
     row: Schema.Int,
     field: Schema.String,
-    problem: Schema.String
+    problem: Schema.String,
+    more: Schema.optionalKey(Schema.Array(Schema.Struct({ field: Schema.String, problem: Schema.String })))
   },
   { httpApiStatus: 500 }
 ) {
   override get message(): string {
-    return `${this.report}: row ${this.row}, field ${this.field}: ${this.problem}`
+    const problems = [this, ...(this.more ?? [])].map(({ field, problem }) => `field ${field}: ${problem}`)
+    return `${this.report}: row ${this.row}, ${problems.join("; ")}`
   }
 }
 

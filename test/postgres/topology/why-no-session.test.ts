@@ -22,7 +22,7 @@ const one = Report.make("one", {
 
 interface Case {
   readonly why: string
-  readonly options: { readonly name?: string; readonly sslmode?: "require" } & Database.RoleOptions
+  readonly options: { readonly servers?: ReadonlyArray<string> } & Database.RoleOptions
   readonly reason: DatabaseUnavailable["reason"]
   readonly said: RegExp
 }
@@ -50,6 +50,18 @@ const cases: ReadonlyArray<Case> = [
     said: /does not offer TLS/
   },
   {
+    why: "nobody listens",
+    options: { port: 1, servers: ["127.0.0.1:1", "127.0.0.1:2"] },
+    reason: "unreachable",
+    said: /nobody listens at 127\.0\.0\.1:/
+  },
+  {
+    why: "the name is unknown",
+    options: { host: "no-such-host.invalid", servers: ["no-such-host.invalid", "nor-this.invalid"] },
+    reason: "unreachable",
+    said: /the name .* is unknown/
+  },
+  {
     why: "there is no such database",
     options: { name: "nope" },
     reason: "configuration",
@@ -67,18 +79,20 @@ postgres(ownCluster({ auth: "scram-sha-256" }))("why no session can be had", (it
       const other = yield* FaultProxy.make({ target: primary })
       const at = { host: "127.0.0.1", port: primary.port }
       const right = Redacted.make(new URL(primary.url).password)
-      const check = ({ options, reason, said, why }: Case) =>
+      const check = ({ options: { servers, ...options }, reason, said, why }: Case) =>
         Effect.gen(function* () {
           const password = why.includes("password") ? undefined : right
           const all = { user: "postgres", name: "postgres", password, ...options }
+          const { host: _, port: __, ...several } = all
           const layers = [
             Db.layerRole("primary", { ...at, ...all }),
-            Db.layerServers({ servers: [`${at.host}:${at.port}`, `${at.host}:${other.port}`], ...all })
+            Db.layerServers({ servers: servers ?? [`${at.host}:${at.port}`, `${at.host}:${other.port}`], ...several })
           ]
           for (const layer of layers) {
             const error = yield* failure(layer)
             assert.deepInclude(error, { _tag: "DatabaseUnavailable", reason }, `${why}: ${error.message}`)
             assert.match(error.message, said, why)
+            assert.isDefined(Report.sqlErrorOf(error), why)
             assert.notInclude(error.message, Redacted.value(wrong))
             assert.notInclude(error.message, Redacted.value(right))
           }

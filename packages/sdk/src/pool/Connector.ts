@@ -20,6 +20,7 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Semaphore from "effect/Semaphore"
 import { SqlError, UnknownError } from "effect/sql/SqlError"
+import { remember } from "../internal/originals.ts"
 import { DatabaseUnavailable, type LastError } from "../ReportError.ts"
 import type { Backoff } from "./Backoff.ts"
 import type { Compartment } from "./Entry.ts"
@@ -289,12 +290,13 @@ export class Connector<S extends Poolable> {
   }
 
   unavailable(now: number): DatabaseUnavailable {
-    return new DatabaseUnavailable({
+    const told = new DatabaseUnavailable({
       pool: this.options.name,
       reason: this.reason,
       retryAfterMillis: Math.max(this.nextAttemptAt - now, 0),
       ...(this.lastError === undefined ? {} : { lastError: this.lastError })
     })
+    return remember(told, this.lastError)
   }
 
   private open(attempt: Attempt<S>): Effect.Effect<S, SqlError> {

@@ -9,6 +9,7 @@ import * as Option from "effect/Option"
 import * as Context from "effect/Context"
 import * as Scope from "effect/Scope"
 import type { SqlError } from "effect/sql/SqlError"
+import { remember } from "../internal/originals.ts"
 import { AcquireTimeout, type Holder, type PoolAccount, type PoolCounts } from "../ReportError.ts"
 import type { Compartment, Entry } from "./Entry.ts"
 import type { Lane } from "./Lanes.ts"
@@ -107,13 +108,14 @@ export const acquireTimeout = <S extends Poolable>(
   const { home, name } = ticket.lane
   const leased = leasedOf(core, home)
   const lastError = core.connector.failures > 0 ? core.connector.lastError : undefined
-  return new AcquireTimeout({
+  const told = new AcquireTimeout({
     ...accountOf(core, home, leased, ticket.fiber, now),
     lane: name,
     reason: reasonOf(core, ticket.lane, leased),
     waitedMillis: now - ticket.since,
     ...(lastError === undefined ? {} : { lastError })
   })
+  return remember(told, lastError)
 }
 
 export const stats = <S extends Poolable>(core: PoolCore<S>): PoolStats => {

@@ -34,6 +34,7 @@ import { beginFrame } from "./session/Transaction.ts"
 import type { Address } from "./session/Transport.ts"
 import type { TransactionStatus, Wire } from "./session/Wire.ts"
 
+export { typeNameOf } from "./session/Columns.ts"
 export type { SessionConfig, SslMode, TypeCodec } from "./session/Config.ts"
 export { factsOf, type SessionBound, type SessionFacts } from "./session/Facts.ts"
 export type { Notification } from "./session/Listen.ts"

@@ -1,19 +1,32 @@
 /**
  * From the driver's error to the report's: what the caller may know, and what stays in the process.
  */
+import * as Effect from "effect/Effect"
 import type { SqlError } from "effect/sql/SqlError"
+import { originalOf, remember } from "../internal/originals.ts"
 import { lastError, problemOf, reasonOf } from "../internal/problems.ts"
 import * as PgFailure from "../PgFailure.ts"
 import { DatabaseUnavailable, OutcomeUnknown, QueryFailed, RowDecodeError } from "../ReportError.ts"
-
-const originals = new WeakMap<object, SqlError>()
 
 /**
  * The driver's own error behind a report's error, with the server's message and position, for a debugger or a test of
  * yours. It may contain SQL text and values: keep it out of logs and answers.
  */
-export const sqlErrorOf = (error: unknown): SqlError | undefined =>
-  typeof error === "object" && error !== null ? originals.get(error) : undefined
+export const sqlErrorOf = (error: unknown): SqlError | undefined => originalOf(error) as SqlError | undefined
+
+/**
+ * The line of the statement in which the server found the error, and a caret below it. For a developer: it is SQL text.
+ * `undefined`: the server told no place.
+ */
+export const excerptOf = (error: unknown): string | undefined => PgFailure.factsOf(sqlErrorOf(error))?.excerpt
+
+/** At log level Debug the statement's own line is shown. */
+export const failWith = <E>(told: E): Effect.Effect<never, E> => {
+  const excerpt = excerptOf(told)
+  return excerpt === undefined
+    ? Effect.fail(told)
+    : Effect.andThen(Effect.logDebug(`${(told as QueryFailed).message}\n${excerpt}`), Effect.fail(told))
+}
 
 /** The server is asked to refuse them: it is not the server that is read-only. */
 const undeclaredWrite = `a report that does not declare writes may not change data (writes: "once" or "idempotent")`
@@ -45,8 +58,7 @@ export const fromSqlError = (
       field: unreadable.column,
       problem: "the value does not fit into JavaScript's type for it; cast the column, to text at the least"
     })
-    originals.set(told, error)
-    return told
+    return remember(told, error)
   }
   const facts = PgFailure.factsOf(error)
   const reason = reasonOf(failure.class)
@@ -61,10 +73,12 @@ export const fromSqlError = (
               facts?.problem ??
               (failure.class === "ReadOnly"
                 ? readOnlyProblem(writes, facts?.guarded === true)
-                : problemOf(failure.class)),
-            ...(failure.sqlState === undefined ? undefined : { sqlState: failure.sqlState })
+                : problemOf(failure.class, failure.sqlState)),
+            ...(failure.sqlState === undefined ? undefined : { sqlState: failure.sqlState }),
+            ...(facts?.names === undefined ? undefined : { names: facts.names }),
+            ...(facts?.position === undefined ? undefined : { position: facts.position }),
+            ...(facts?.line === undefined ? undefined : { line: facts.line })
           })
         : new DatabaseUnavailable({ pool, reason, lastError: lastError(failure, error) })
-  originals.set(told, error)
-  return told
+  return remember(told, error)
 }

@@ -39,6 +39,7 @@ import {
   tellLate
 } from "./Bound.ts"
 import type { Declared } from "./Declared.ts"
+import { failWith } from "./Failure.ts"
 import * as Joined from "./Joined.ts"
 import * as Meter from "./Meter.ts"
 import * as ParamsCodec from "./ParamsCodec.ts"
@@ -133,13 +134,13 @@ export const make = (declared: Declared): ((shape: Shape) => (input: unknown) =>
     }
     const statement = compile(bound, params)
     const answered = (fiber: Fiber.Fiber<unknown, unknown>): Answer =>
-      Effect.mapError(
+      Effect.catch(
         Effect.isEffect(statement)
           ? Effect.flatMap(statement, (statement) =>
               Effect.withFiber((fiber) => admitted(fiber, bound, statement, call, shape))
             )
           : admitted(fiber, bound, statement, call, shape),
-        (error) => tell(bound, error, call)
+        (error) => failWith(tell(bound, error, call))
       )
     const told = carried === undefined ? deadline(Effect.withFiber(answered)) : carried(fiber, answered)
     return writes === undefined || call.joined !== undefined
@@ -201,11 +202,11 @@ export const make = (declared: Declared): ((shape: Shape) => (input: unknown) =>
       (call.joined ?? bound.role.route).attemptOf(fiber, call, (node, until) => {
         const { breaker, bulkhead } = bound.policies
         const answered = (read: Effect.Effect<StatementResult, Policies.AttemptError>) =>
-          Effect.flatMap(read, ({ repeated, rows, truncated }) => {
+          Effect.flatMap(read, ({ fields, repeated, rows, truncated }) => {
             call.out = false
             if (repeated) call.sent++
             phases.decode()
-            return shaped(fiber, decode(rows), call, shape, source, node.name, call.sent, truncated)
+            return shaped(fiber, decode(rows, 0, fields), call, shape, source, node.name, call.sent, truncated)
           })
         if (breaker === undefined && bulkhead === undefined && node.stays !== true) {
           return answered(leased(fiber, bound, node, statement, until, call, phases, nobody))

@@ -6,25 +6,15 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
 import type * as Schema from "effect/Schema"
-import * as SchemaIssue from "effect/SchemaIssue"
+import type * as SchemaIssue from "effect/SchemaIssue"
 import * as SchemaParser from "effect/SchemaParser"
-import { RowDecodeError } from "../ReportError.ts"
-
-const formatIssues = SchemaIssue.makeFormatterStandardSchemaV1()
-
-const failure = (report: string, row: number, issue: SchemaIssue.Issue): RowDecodeError => {
-  const [first] = formatIssues(issue).issues
-  return new RowDecodeError({
-    report,
-    row,
-    field: first?.path === undefined || first.path.length === 0 ? "(row)" : first.path.map(String).join("."),
-    problem: first?.message ?? "does not fit the declared row"
-  })
-}
+import type { RowDecodeError } from "../ReportError.ts"
+import { type Column, explain } from "./RowProblem.ts"
 
 export type RowDecoder<Row extends Schema.Top> = (
   rows: ReadonlyArray<unknown>,
-  firstRow?: number
+  firstRow?: number,
+  columns?: ReadonlyArray<Column>
 ) => Effect.Effect<ReadonlyArray<Row["Type"]>, RowDecodeError, Row["DecodingServices"]>
 
 /** Rows that are decoded at a stretch: about a millisecond for a row of six fields. Then others have their turn. */
@@ -37,21 +27,27 @@ const stretch = 2_000
  */
 export const make = <Row extends Schema.Top>(report: string, schema: Row): RowDecoder<Row> => {
   const decode = SchemaParser.decodeUnknownEffect(schema)
+  const failure = (index: number, row: unknown, issue: SchemaIssue.Issue, columns: ReadonlyArray<Column> | undefined) =>
+    explain(report, schema, index, row, issue, columns)
   const from = (
     rows: ReadonlyArray<unknown>,
     firstRow: number,
+    columns: ReadonlyArray<Column> | undefined,
     decoded: Array<Row["Type"]>,
     begin: number
   ): ReturnType<RowDecoder<Row>> => {
     const end = Math.min(rows.length, begin + stretch)
     for (let index = begin; index < end; index++) {
       const step = decode(rows[index])
-      if (!Exit.isExit(step)) return rest(report, decode, rows, firstRow, decoded, index)
+      if (!Exit.isExit(step))
+        return rest(decode, rows, decoded, index, (offset, row, issue) =>
+          failure(firstRow + offset, row, issue, columns)
+        )
       if (step._tag === "Success") decoded.push(step.value)
       else {
         const issue = Cause.findError(step.cause)
         return Result.isSuccess(issue)
-          ? Effect.fail(failure(report, firstRow + index, issue.success as SchemaIssue.Issue))
+          ? Effect.fail(failure(firstRow + index, rows[index], issue.success as SchemaIssue.Issue, columns))
           : Effect.failCause(issue.failure)
       }
     }
@@ -59,26 +55,25 @@ export const make = <Row extends Schema.Top>(report: string, schema: Row): RowDe
       ? Effect.succeed(decoded)
       : Effect.andThen(
           Effect.yieldNow,
-          Effect.suspend(() => from(rows, firstRow, decoded, end))
+          Effect.suspend(() => from(rows, firstRow, columns, decoded, end))
         )
   }
-  return (rows, firstRow = 0) => from(rows, firstRow, [], 0)
+  return (rows, firstRow = 0, columns) => from(rows, firstRow, columns, [], 0)
 }
 
 const rest = <A, R>(
-  report: string,
   decode: (row: unknown) => Effect.Effect<A, SchemaIssue.Issue, R>,
   rows: ReadonlyArray<unknown>,
-  firstRow: number,
   decoded: Array<A>,
-  from: number
+  from: number,
+  failure: (index: number, row: unknown, issue: SchemaIssue.Issue) => RowDecodeError
 ): Effect.Effect<ReadonlyArray<A>, RowDecodeError, R> =>
   Effect.as(
     Effect.forEach(
       rows.slice(from),
       (row, offset) =>
         Effect.map(
-          Effect.mapError(decode(row), (issue) => failure(report, firstRow + from + offset, issue)),
+          Effect.mapError(decode(row), (issue) => failure(from + offset, row, issue)),
           (value) => {
             decoded.push(value)
           }

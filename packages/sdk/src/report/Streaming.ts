@@ -36,6 +36,7 @@ import {
   tellLate
 } from "./Bound.ts"
 import type { Declared } from "./Declared.ts"
+import { failWith } from "./Failure.ts"
 import * as Joined from "./Joined.ts"
 import * as Meter from "./Meter.ts"
 import * as ParamsCodec from "./ParamsCodec.ts"
@@ -114,7 +115,7 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
 
   /** What is told of a failure is the same in every phase of the stream. */
   const within = <A>(bound: Bound, work: Effect.Effect<A, any, any>, call: Call): Effect.Effect<A, any, any> => {
-    const answered = bound.policies.deadline(Effect.mapError(work, (error) => tell(bound, error, call)))
+    const answered = bound.policies.deadline(Effect.catch(work, (error) => failWith(tell(bound, error, call))))
     return declared.writes === undefined || call.joined !== undefined
       ? answered
       : Effect.mapError(answered, (error) => tellLate(bound, error, call))

@@ -20,6 +20,7 @@ import * as Surrounding from "../pool/Surrounding.ts"
 import * as Route from "../topology/Route.ts"
 import { begin, binder, type Bound, type Call, sessionBy, tell, tellLate } from "./Bound.ts"
 import type { Declared, DeclaredTransaction } from "./Declared.ts"
+import { failWith } from "./Failure.ts"
 import * as Joined from "./Joined.ts"
 import * as Meter from "./Meter.ts"
 import * as Policies from "./Policies.ts"
@@ -93,7 +94,9 @@ export const make = (declared: Declared & { readonly transaction: DeclaredTransa
     const permitted = bulkhead === undefined ? once : bulkhead.withPermit(once)
     const retry = around === undefined ? retryOf(bound) : undefined
     const attempts = retry === undefined ? permitted : retry.run(permitted)
-    const told = Effect.mapError(attempts, (error) => (error instanceof Own ? tell(bound, error.error, call) : error))
+    const told = Effect.catch(attempts, (error) =>
+      error instanceof Own ? failWith(tell(bound, error.error, call)) : Effect.fail(error)
+    )
     return Effect.mapError(deadline(told), (error: any) =>
       tagOf(error) === "DeadlineExceeded" ? tellLate(bound, error, call) : error
     )

@@ -12,6 +12,7 @@ import type * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import { nameOf, type Place, type Resolved } from "../DatabaseOptions.ts"
 import { monotonicMillis } from "../internal/Monotonic.ts"
+import { remember } from "../internal/originals.ts"
 import { lastError } from "../internal/problems.ts"
 import * as PgFailure from "../PgFailure.ts"
 import { traits } from "../Profile.ts"
@@ -87,7 +88,7 @@ const lastErrorOf = (error: unknown, overrides: PgFailure.Overrides): LastError 
   if (typeof error !== "object" || error === null || !("_tag" in error)) {
     return { tag: "Unknown", message: "the probe failed" }
   }
-  if ("lastError" in error && error.lastError !== undefined) return error.lastError as LastError
+  if ("lastError" in error && error.lastError !== undefined) return remember(error.lastError as LastError, error)
   if (error._tag === "SqlError") {
     return lastError(PgFailure.fromSqlError(error as never, undefined, overrides), error as never)
   }

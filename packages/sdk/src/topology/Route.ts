@@ -17,6 +17,7 @@ import * as Context from "effect/Context"
 import type * as Fiber from "effect/Fiber"
 import type { SqlError } from "effect/sql/SqlError"
 import { monotonicMillis } from "../internal/Monotonic.ts"
+import { remember } from "../internal/originals.ts"
 import { reasonOf } from "../internal/problems.ts"
 import { tagOf } from "../internal/tagOf.ts"
 import * as PgFailure from "../PgFailure.ts"
@@ -164,11 +165,12 @@ export const make = (
       if ((state.lastErrorAt ?? -Infinity) > (last?.lastErrorAt ?? -Infinity)) last = state
     }
     const lastError = stale === undefined ? last?.lastError : { tag: stale._tag, message: stale.message }
-    return new DatabaseUnavailable({
+    const told = new DatabaseUnavailable({
       pool: name,
       reason: (lastError === undefined ? undefined : reasonOf(lastError.tag)) ?? "unreachable",
       ...(lastError === undefined ? {} : { lastError })
     })
+    return remember(told, lastError)
   }
 
   /** Waits for a change after which what is known names a server. */

@@ -68,7 +68,10 @@ const names = new Map<number, string>(
   Object.entries(PgTypes.OID).map(([name, oid]) => [oid, name.replace(/Array$/, "[]")])
 )
 
-const typeName = (oid: number): string => names.get(oid) ?? `oid ${oid}`
+/** The types that the driver knows. */
+export const typeNameOf = (oid: number): string | undefined => names.get(oid)
+
+const typeName = (oid: number): string => typeNameOf(oid) ?? `oid ${oid}`
 
 const builtin: ReadonlySet<number> = new Set(Object.values(PgTypes.OID))
 

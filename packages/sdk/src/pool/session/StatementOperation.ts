@@ -25,6 +25,7 @@
 import * as PgProtocol from "@effect/sql-pg/PgProtocol"
 import * as Result from "effect/Result"
 import type { SqlError } from "effect/sql/SqlError"
+import { blame } from "./Blame.ts"
 import {
   asWanted,
   type ColumnError,
@@ -522,7 +523,8 @@ export class StatementOperation implements Operation {
           ...(this.wire.refusesByDesign && { guarded: true }),
           ...(code === "25006" && this.wire.refusesFromTheFirst && { fromTheFirst: true }),
           ...(!atomic && !this.wire.guardsWrites && { atomic: false }),
-          ...(code === "57014" && this.wire.cancelling && { cancelledBy: "us" })
+          ...(code === "57014" && this.wire.cancelling && { cancelledBy: "us" }),
+          ...blame(message.fields, this.sql)
         })
         return
       }
