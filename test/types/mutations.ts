@@ -112,8 +112,16 @@ export const mutations: ReadonlyArray<Mutation> = [
   {
     rule: "a report that writes cannot hedge",
     file: "Report.ts",
-    from: "[Write] extends [undefined] ? Hedge : undefined",
+    from: `[Write] extends [undefined]
+      ? Hedge
+      : Declaration.Refused<"a report that writes has no hedge: a second attempt would write twice">`,
     to: "Hedge"
+  },
+  {
+    rule: "a report that writes has no stream",
+    file: "Report.ts",
+    from: 'typeof OutcomeUnknown extends Unhandled ? NoStream : Params["~type.make.in"]',
+    to: 'Params["~type.make.in"]'
   },
   {
     rule: "a fallback removes what it handles",

@@ -67,6 +67,10 @@ check<Equal<ErrorOf<typeof maybe>, Base | ReportError.Overloaded>>()
 // @ts-expect-error a hedge would write twice
 Report.make("hedgedWrite", { ...base, writes: "idempotent", hedge: {} })
 
+// rule: a report that writes has no stream, whatever its fallback handles
+// @ts-expect-error who leaves it cannot know what was written
+Report.make("streamedWrite", { ...base, writes: "once" }).stream({ limit: 1 })
+
 // rule: a fallback removes exactly the tags that it handles, and its services join the requirements
 class Snapshot extends Context.Service<Snapshot, { readonly rows: ReadonlyArray<{ readonly id: number }> }>()(
   "test/Snapshot"

@@ -13,11 +13,14 @@ import { mutations } from "./mutations.ts"
 const root = fileURLToPath(new URL("../..", import.meta.url))
 
 /** Compiles the type tests against a copy of the SDK; what the compiler says of the tests themselves. */
-const compile = (mutate: (source: string) => void): ReadonlyArray<string> => {
+const compile = (
+  mutate: (source: string) => void,
+  files: ReadonlyArray<string> = ["report.ts", "policies.ts"]
+): ReadonlyArray<string> => {
   const directory = mkdtempSync(join(tmpdir(), "sluice-types-"))
   try {
     cpSync(join(root, "packages/sdk/src"), join(directory, "src"), { recursive: true })
-    for (const file of ["report.ts", "policies.ts", "support.ts"]) {
+    for (const file of [...files, "support.ts"]) {
       cpSync(join(root, "test/types", file), join(directory, file))
     }
     symlinkSync(join(root, "node_modules"), join(directory, "node_modules"))
@@ -35,7 +38,7 @@ const compile = (mutate: (source: string) => void): ReadonlyArray<string> => {
           rewriteRelativeImportExtensions: false,
           paths: { "@sluice/sdk": ["./src/index.ts"], "@sluice/sdk/*": ["./src/*.ts"] }
         },
-        files: ["report.ts", "policies.ts"]
+        files
       })
     )
     writeFileSync(join(directory, "package.json"), JSON.stringify({ type: "module" }))
@@ -44,7 +47,7 @@ const compile = (mutate: (source: string) => void): ReadonlyArray<string> => {
     const { status, stdout } = spawnSync(process.execPath, [tsc, "-p", directory], { encoding: "utf8" })
     const errors = stdout
       .split("\n")
-      .filter((line) => /(^|\/)(report|policies)\.ts\(\d/.test(line) && !line.includes("src/"))
+      .filter((line) => /(^|\/)(report|policies|words)\.ts\(\d/.test(line) && !line.includes("src/"))
     // A compiler that did not run would let every mutant live.
     assert.isTrue(status === 0 || stdout.includes("error TS"), stdout)
     return errors
@@ -69,6 +72,20 @@ describe("types of a report", () => {
     })
     assert.lengthOf(errors, 1)
     assert.include(errors[0], "this report cannot fail with 'CircuitOpen'")
+  })
+
+  it("say in words what may be written", () => {
+    const errors = compile(() => {}, ["words.ts"])
+    const expected = [
+      "a report that writes has no stream: who leaves it cannot know what was written; use run or runWithInfo",
+      "a report that writes has no hedge: a second attempt would write twice",
+      'WrittenAs<"2 seconds", "500 millis">',
+      "retries stand in retry: { retries: 2 }",
+      'FieldIs<"Schema.String", "Schema.Finite">',
+      "a query gives a statement: sql`select ...`"
+    ]
+    assert.lengthOf(errors, expected.length)
+    expected.forEach((words, index) => assert.include(errors[index], words))
   })
 
   for (const { file, from, rule, to } of mutations) {

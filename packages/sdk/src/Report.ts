@@ -37,6 +37,7 @@ import * as Explain from "./report/Explain.ts"
 import * as Pipeline from "./report/Pipeline.ts"
 import * as Streaming from "./report/Streaming.ts"
 import * as Transacting from "./report/Transaction.ts"
+import type { OutcomeUnknown } from "./ReportError.ts"
 import type { ReportResult, StreamInfo } from "./ReportResult.ts"
 
 export { excerptOf, sqlErrorOf } from "./report/Failure.ts"
@@ -64,7 +65,7 @@ export interface Report<
   out Error extends Schema.Top,
   out Requires,
   out RoleId = unknown,
-  out Unhandled extends Schema.Top = Error
+  Unhandled extends Schema.Top = Error
 > extends Pipeable {
   readonly [TypeId]: typeof TypeId
   readonly "~Error": Error
@@ -97,10 +98,11 @@ export interface Report<
    * The rows in chunks, with backpressure to the socket, on one session. The deadline holds for the first rows and for
    * each chunk that is asked for. `onEnd` is told at the end, when nothing failed, whether `maxRows` cut it.
    *
-   * Rows that were given cannot be replaced: a stream has no fallback, and its type says so.
+   * Rows that were given cannot be replaced: a stream has no fallback, and its type says so. Nor can a consumer that leaves
+   * know what was written: a report that writes has no stream.
    */
   stream<R2 = never>(
-    params: Params["~type.make.in"],
+    params: typeof OutcomeUnknown extends Unhandled ? NoStream : Params["~type.make.in"],
     onEnd?: (info: StreamInfo) => Effect.Effect<void, never, R2>
   ): Stream.Stream<Row["Type"], Unhandled["Type"], Requires | Params["EncodingServices"] | Row["DecodingServices"] | R2>
   annotate<I, S>(
@@ -108,6 +110,9 @@ export interface Report<
     value: NoInfer<S>
   ): Report<Name, Params, Row, Error, Requires, RoleId, Unhandled>
 }
+
+/** What the compiler says of a stream of a report that writes. */
+type NoStream = "a report that writes has no stream: who leaves it cannot know what was written; use run or runWithInfo"
 
 /** Any report, for code that handles many. */
 export interface Any {
@@ -133,8 +138,8 @@ export interface Any {
  */
 export const make = <
   const Name extends string,
-  const Params extends Schema.Struct.Fields | Schema.Top,
-  const Row extends Schema.Struct.Fields | Schema.Top,
+  const Params extends Declaration.Fields | Schema.Top,
+  const Row extends Declaration.Fields | Schema.Top,
   RoleId,
   QueryR = never,
   Retry extends Declaration.Retry<any> | undefined = undefined,
@@ -158,11 +163,14 @@ export const make = <
     readonly query: (
       sql: SqlClient.SqlClient,
       params: Declaration.ToSchema<Params>["Encoded"]
-    ) => Statement.Statement<any> | Effect.Effect<Statement.Statement<any>, never, QueryR>
+    ) =>
+      | Statement.Statement<any>
+      | Effect.Effect<Statement.Statement<any>, never, QueryR>
+      | Declaration.Refused<"a query gives a statement: sql`select ...`">
     /** The longest a caller waits for an answer, whatever happens. */
-    readonly deadline: Duration.Input
+    readonly deadline: Duration.Input | Declaration.WrittenAs<"2 seconds", "500 millis">
     /** The longest one attempt may take. Default: the deadline. */
-    readonly attemptTimeout?: Duration.Input | undefined
+    readonly attemptTimeout?: Duration.Input | Declaration.WrittenAs<"2 seconds", "500 millis"> | undefined
     /** The share of the pool it runs in. Default `"report"`. */
     readonly lane?: string | undefined
     /** Who is served first in the pool and in the bulkhead, and shed last; higher is sooner. Default: the lane's. */
@@ -181,6 +189,8 @@ export const make = <
     readonly outside?: boolean | undefined
     /** Repeats attempts that repeating can mend. Default: none. */
     readonly retry?: Retry
+    /** Stands in `retry`. */
+    readonly retries?: Declaration.Refused<"retries stand in retry: { retries: 2 }">
     /** Stops asking a node that fails; adds `CircuitOpen`. Default: none. */
     readonly breaker?: Breaker
     /** Bounds how many run at once; adds `Overloaded`. Default: only the lane does. */
@@ -190,7 +200,9 @@ export const make = <
     /** Refuses at the door what could not be served anyway; adds `Overloaded`. Default: none. */
     readonly shed?: Shed
     /** A second attempt on another node. Default: none. Reports that write cannot have one. */
-    readonly hedge?: [Write] extends [undefined] ? Hedge : undefined
+    readonly hedge?: [Write] extends [undefined]
+      ? Hedge
+      : Declaration.Refused<"a report that writes has no hedge: a second attempt would write twice">
     /** Rows in place of an error, by the error's tag. Exactly the tags that are named here leave the type. */
     readonly fallback?: Declaration.Fallback<
       Declaration.Failures<Breaker, Bulkhead, RateLimit, Shed, Write>,

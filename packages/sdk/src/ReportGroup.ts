@@ -11,6 +11,7 @@ import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { RoleService } from "./Database.ts"
+import { laneProblem } from "./report/Bound.ts"
 import { permitsIn } from "./report/Declared.ts"
 import * as Report from "./Report.ts"
 import { InvalidDeclarations } from "./ReportError.ts"
@@ -78,22 +79,14 @@ export const layer = <Id extends string, R extends Report.Any>(
 const alone = (report: Report.Any): ReadonlyArray<Issue> =>
   Report.explain(report).contradictions.map((one) => ({ subject: `report ${report.name}`, ...one }))
 
-/** The lanes that presets and defaults name: a pool need not declare them. */
-const usual: ReadonlySet<string> = new Set(["interactive", "report", "batch"])
-
 /** What a declaration asks of its pool. */
 const inPool = (report: Report.Any, role: RoleService): ReadonlyArray<Issue> => {
   const { bulkhead, lane } = report.declared
   const { lanes, maxConnections } = role.options
   const subject = `report ${report.name}`
   const issues: Array<Issue> = []
-  if (!usual.has(lane) && lanes[lane] === undefined) {
-    issues.push({
-      subject,
-      problem: `${role.name} has no lane ${lane}`,
-      cure: `declare it in the options of the role, or name one of ${[...new Set([...usual, ...Object.keys(lanes)])].join(", ")}`
-    })
-  }
+  const wrong = laneProblem(report.declared, role)
+  if (wrong !== undefined) issues.push({ subject, ...wrong })
   const cap = Math.min(lanes[lane]?.cap ?? maxConnections, maxConnections)
   const permits = bulkhead === undefined ? 0 : permitsIn(bulkhead, maxConnections)
   if (permits > cap) {

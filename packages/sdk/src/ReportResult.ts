@@ -20,6 +20,8 @@ export interface ReportResult<out Row> {
   readonly ageMillis: number
   /** `true`: more rows exist than `maxRows` let through. The rows contain data only. */
   readonly truncated: boolean
+  /** Rows that its INSERT, UPDATE, DELETE or MERGE has changed. `undefined`: another statement, of which the server does not tell. */
+  readonly changed: number | undefined
 }
 
 /** What is known of a stream when it has ended. */

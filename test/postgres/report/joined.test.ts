@@ -216,7 +216,6 @@ postgres(layerFleet({ maxConnections: 3 }))("a report in a transaction of its ro
             Effect.flatMap(sql, (sql) => sql`insert into joined values (2)`)
           ] as ReadonlyArray<Effect.Effect<unknown, unknown, any>>
           const streams = [
-            Stream.runDrain(add.stream({ n: 2 })),
             Effect.flatMap(sql, (sql) => Stream.runDrain(sql`insert into joined values (2) returning n`.stream))
           ]
           for (const left of [report, statement, ...streams]) {

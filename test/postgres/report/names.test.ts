@@ -6,6 +6,7 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as References from "effect/References"
 import * as Schema from "effect/Schema"
+import type * as SqlClient from "effect/sql/SqlClient"
 import * as Stream from "effect/Stream"
 import { postgres, TestDatabase } from "../../support/postgres.ts"
 import { knownCodes } from "../../unit/policy/sqlstates.ts"
@@ -37,16 +38,18 @@ const setup = Layer.effectDiscard(
   )
 )
 
-/** A report of one statement that nobody checks. */
-const asked = (sql: string, values: ReadonlyArray<unknown> = []) =>
-  Report.make("asked", {
+const declared = (sql: string, values: ReadonlyArray<unknown> = []) =>
+  ({
     database: Fleet.role("primary"),
     params: {},
     row: { n: Schema.Unknown },
-    query: (q) => q.unsafe<object>(sql, values) as never,
-    deadline: "5 seconds",
-    writes: "once"
-  })
+    query: (q: SqlClient.SqlClient) => q.unsafe<object>(sql, values),
+    deadline: "5 seconds"
+  }) as const
+
+/** A report of one statement that nobody checks. */
+const asked = (sql: string, values?: ReadonlyArray<unknown>) =>
+  Report.make("asked", { ...declared(sql, values), writes: "once" })
 
 const failed = (sql: string, values?: ReadonlyArray<unknown>) => failsWith(asked(sql, values).run({}), "QueryFailed")
 
@@ -134,7 +137,10 @@ postgres(Layer.provideMerge(setup, layerFleet()))("a failed statement", (it) => 
         [`${error.message}\n${expected}`]
       )
       yield* Effect.provide(
-        failsWith(Stream.runDrain(asked("select 1 as n from ordrs").stream({})), "QueryFailed"),
+        failsWith(
+          Stream.runDrain(Report.make("asked", declared("select 1 as n from ordrs")).stream({})),
+          "QueryFailed"
+        ),
         logger
       ).pipe(Effect.provideService(References.MinimumLogLevel, "Debug"))
       assert.include(lines.at(-1), "line 1: select 1 as n from ordrs")

@@ -7,12 +7,20 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import { isSqlError } from "effect/sql/SqlError"
 import type { RoleService } from "../Database.ts"
+import { nearest } from "../internal/fields.ts"
 import { monotonicMillis } from "../internal/Monotonic.ts"
 import { lastError } from "../internal/problems.ts"
 import * as PgFailure from "../PgFailure.ts"
 import * as Caller from "../policy/Caller.ts"
 import * as Deadline from "../policy/Deadline.ts"
-import { AcquireTimeout, DeadlineExceeded, type LastError, OutcomeUnknown, type Overloaded } from "../ReportError.ts"
+import {
+  AcquireTimeout,
+  DatabaseUnavailable,
+  DeadlineExceeded,
+  type LastError,
+  OutcomeUnknown,
+  type Overloaded
+} from "../ReportError.ts"
 import type { Source } from "../ReportResult.ts"
 import type * as Route from "../topology/Route.ts"
 import type { Declared } from "./Declared.ts"
@@ -27,6 +35,8 @@ export interface Bound {
   readonly role: RoleService
   readonly policies: Policies.Policies
   readonly overrides: PgFailure.Overrides
+  /** Why it cannot run there. */
+  readonly refusal: DatabaseUnavailable | undefined
   /** Gives the values of a statement the types of their fields, where one is a number. */
   readonly typed: ReturnType<typeof ParamTypes.make>
 }
@@ -46,10 +56,41 @@ export const binder = (declared: Declared): ((fiber: Fiber.Fiber<unknown, unknow
     const known = bounds.get(role)
     if (known !== undefined) return known
     const overrides = fiber.getRef(PgFailure.CurrentOverrides)
-    const bound = { declared, role, policies: Policies.make(declared, role, overrides), overrides, typed }
+    const policies = Policies.make(declared, role, overrides)
+    const bound = { declared, role, policies, overrides, refusal: refusalOf(declared, role), typed }
     bounds.set(role, bound)
     return bound
   }
+}
+
+/** The lanes that presets and defaults name: a pool need not declare them. */
+const usual: ReadonlyArray<string> = ["interactive", "report", "batch"]
+
+/** What is wrong with the lane of a report, where its role has none of that name. */
+export const laneProblem = (
+  { lane }: Declared,
+  { name, options }: RoleService
+): { readonly problem: string; readonly cure: string } | undefined => {
+  const declared = Object.keys(options.lanes)
+  if (usual.includes(lane) || declared.includes(lane)) return undefined
+  const all = [...new Set([...usual, ...declared])]
+  const near = nearest(lane, all)
+  const hint = near === undefined ? "" : `; did you mean ${near}?`
+  return {
+    problem: `${name} has no lane ${lane}${hint}`,
+    cure: `declare it in the options of the role, or name one of ${all.join(", ")}`
+  }
+}
+
+const refusalOf = (declared: Declared, role: RoleService): DatabaseUnavailable | undefined => {
+  const wrong = laneProblem(declared, role)
+  return wrong === undefined
+    ? undefined
+    : new DatabaseUnavailable({
+        pool: role.name,
+        reason: "configuration",
+        lastError: { tag: "UndeclaredLane", message: `report ${declared.name}: ${wrong.problem}; ${wrong.cure}` }
+      })
 }
 
 /** The statement is built once a call, before a session is asked for. At once, unless the query is an effect. */
@@ -60,7 +101,11 @@ export const compile = (
   const sql = Template.remember(role.sql)
   const built: unknown = declared.query(sql, params)
   if (!Template.isCompilable(built)) {
-    return Deadline.guard(Effect.map(built as Effect.Effect<Template.Compilable>, compiled))
+    if (!Effect.isEffect(built)) return noStatement(declared.name, built)
+    const statement = Effect.map(built as Effect.Effect<unknown>, (built) =>
+      Template.isCompilable(built) ? compiled(built) : noStatement(declared.name, built)
+    )
+    return Deadline.guard(statement)
   }
   const statement = compiled(built)
   if (typed === undefined) return statement
@@ -69,6 +114,19 @@ export const compile = (
     return Template.isCompilable(again) ? compiled(again) : undefined
   })
   return { sql: statement.sql, params: values }
+}
+
+/** The value is not told: it may be a statement's text, or rows. */
+const noStatement = (report: string, built: unknown): never => {
+  const kind =
+    built === null || built === undefined
+      ? String(built)
+      : built instanceof Promise
+        ? "a Promise"
+        : Array.isArray(built)
+          ? "an array (the statement was run: give it back as it is)"
+          : `a ${typeof built}`
+  throw new Error(`Report "${report}": query must give a statement, as sql\`select ...\` does, not ${kind}`)
 }
 
 const compiled = (statement: Template.Compilable): Compiled => {

@@ -5,6 +5,7 @@
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
 import { cure, fields, unknownFields } from "../internal/fields.ts"
 import type {
   AdaptiveOptions,
@@ -178,13 +179,20 @@ export const check = (
     duration(`${field}.window`, options.window)
   }
 
+  if (kind === "report" && (typeof name !== "string" || name.trim() === "")) {
+    throw new Error(`Report.make: the name must be a text that is not empty, not ${shown(name)}`)
+  }
   none(options, known[kind])
-  const something = (value: unknown): boolean =>
-    typeof value === "function" || (typeof value === "object" && value !== null)
-  if (!something(database)) refuse("database", 'must be a role of a database, such as Fleet.role("replica")')
+  if (!isRole(database)) refuse("database", 'must be a role of a database, such as Fleet.role("replica")')
   const schema = (field: "params" | "row", otherwise: string): void => {
-    const value = options[field]
-    if (!something(value)) refuse(field, `must be a schema or the fields of one${otherwise}, not ${shown(value)}`)
+    const value: unknown = options[field]
+    if (Schema.isSchema(value)) return
+    if (!isOptions(value)) {
+      return refuse(field, `must be a schema or the fields of one${otherwise}, not ${shown(value)}`)
+    }
+    for (const [key, each] of Object.entries(value)) {
+      if (!Schema.isSchema(each)) refuse(`${field}.${key}`, `must be a schema, not ${shown(each)}${schemaFor(each)}`)
+    }
   }
   if (kind === "report") {
     schema("params", " ({} when it takes none)")
@@ -285,7 +293,8 @@ export const check = (
       fraction("hedge.after.percentile", hedge.after.percentile)
     } else duration("hedge.after", hedge.after, "of zero or more")
     budget("hedge.budget", hedge.budget)
-    if (options.writes !== undefined) refuse("hedge", "cannot be declared by a report that writes")
+    if (options.writes !== undefined)
+      refuse("hedge", "cannot be declared by a report that writes: a second attempt would write twice")
   }
 }
 
@@ -314,6 +323,32 @@ export const checkFallback = (name: string, fallback: unknown, tags: ReadonlyArr
   }
 }
 
+const isRole = (database: unknown): boolean =>
+  (typeof database === "function" || (typeof database === "object" && database !== null)) &&
+  String((database as { readonly key?: unknown }).key).startsWith("@sluice/sdk/Database/")
+
+const constructors = new Map<unknown, string>([
+  [String, "Schema.String"],
+  [Number, "Schema.Finite or Schema.Int"],
+  [Boolean, "Schema.Boolean"],
+  [BigInt, "Schema.BigInt"],
+  [Date, "Schema.Date"],
+  [Array, "Schema.Array(...)"],
+  [Object, "Schema.Struct({ ... })"],
+  [Uint8Array, "Schema.Uint8Array"]
+])
+
+/** What to write in place of what people write. */
+const schemaFor = (value: unknown): string => {
+  const found = constructors.get(value)
+  if (found !== undefined) return `; write ${found}`
+  if (typeof value === "string") return "; write Schema.String, Schema.Literal or another schema of effect/Schema"
+  if (typeof value !== "object" || value === null) return "; write one of effect/Schema"
+  if ("~standard" in value) return " of another library; write one of effect/Schema"
+  if (Object.values(value).some(Schema.isSchema)) return "; write Schema.Struct({ ... }) around these fields"
+  return "; write one of effect/Schema"
+}
+
 const millisOf = (input: unknown): number => {
   try {
     const duration = Duration.fromInput(input as Duration.Input)
@@ -323,8 +358,11 @@ const millisOf = (input: unknown): number => {
   }
 }
 
-const isOptions = (value: unknown): value is Readonly<Record<string, any>> =>
-  typeof value === "object" && value !== null && !Array.isArray(value) && !Duration.isDuration(value)
+const isOptions = (value: unknown): value is Readonly<Record<string, any>> => {
+  if (typeof value !== "object" || value === null) return false
+  const prototype: unknown = Object.getPrototypeOf(value)
+  return prototype === null || prototype === Object.prototype
+}
 
 /** Short, and never a text of its own making. */
 const shown = (value: unknown): string =>

@@ -222,5 +222,27 @@ type CannotFailWith<Tag> = `this report cannot fail with '${Tag & string}'`
 /** Exactly what is handled is gone. */
 export type AfterFallback<E, Handled> = E extends { readonly Type: { readonly _tag: keyof Handled } } ? never : E
 
+declare const told: unique symbol
+
+/** No value is one: the compiler shows the text. */
+export interface Refused<out Why extends string> {
+  readonly [told]: Why
+}
+
+/** No value is one: the compiler shows how a duration is written. */
+export interface WrittenAs<out Example extends string, out Other extends string> {
+  readonly [told]: readonly [Example, Other]
+}
+
+/** No value is one: the compiler shows what a field is. */
+export interface FieldIs<out Example extends string, out Other extends string> {
+  readonly [told]: readonly [Example, Other]
+}
+
+/** Fields of a struct. */
+export type Fields = {
+  readonly [name: PropertyKey]: Schema.Struct.Fields[PropertyKey] | FieldIs<"Schema.String", "Schema.Finite">
+}
+
 /** Fields are a struct; a schema is itself. */
 export type ToSchema<S> = S extends Schema.Top ? S : S extends Schema.Struct.Fields ? Schema.Struct<S> : never

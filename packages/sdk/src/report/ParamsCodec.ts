@@ -9,6 +9,7 @@ import * as SchemaAST from "effect/SchemaAST"
 import * as SchemaIssue from "effect/SchemaIssue"
 import * as SchemaParser from "effect/SchemaParser"
 import { isThere } from "../internal/there.ts"
+import { isTyped } from "../pool/session/Parameters.ts"
 import { InvalidParameters } from "../ReportError.ts"
 
 const formatIssues = SchemaIssue.makeFormatterStandardSchemaV1()
@@ -49,19 +50,39 @@ export const make = <Params extends Schema.Top>(
 
 /**
  * The driver binds scalars, dates, bytes and arrays of these. Effect's own time types have one true counterpart in
- * PostgreSQL each; whatever else is an object is left to the driver to refuse by position.
+ * PostgreSQL each. A plain object, or an array of some, goes as its JSON text, which the server reads as what the statement
+ * asks for: json or jsonb. Whatever else is an object is left to the session to refuse by position.
  */
 export const toDriver = (params: ReadonlyArray<unknown>): ReadonlyArray<unknown> => {
   for (let index = 0; index < params.length; index++) {
     const value = params[index]
-    if (typeof value === "object" && value !== null && (DateTime.isDateTime(value) || Duration.isDuration(value))) {
+    if (typeof value === "object" && value !== null && isOurs(value)) {
       return params.map(toDriverValue)
     }
   }
   return params
 }
 
+const isOurs = (value: object): boolean =>
+  Array.isArray(value) ? value.some(isJson) : DateTime.isDateTime(value) || Duration.isDuration(value) || isJson(value)
+
+/** Not a value that names its type. */
+const isJson = (value: unknown): boolean => {
+  if (typeof value !== "object" || value === null) return false
+  const prototype: unknown = Object.getPrototypeOf(value)
+  return (prototype === Object.prototype || prototype === null) && !isTyped(value)
+}
+
+const toJson = (value: unknown): unknown => {
+  try {
+    return JSON.stringify(value)
+  } catch {
+    return value
+  }
+}
+
 const toDriverValue = (value: unknown): unknown => {
+  if (isJson(value) || (Array.isArray(value) && value.some(isJson))) return toJson(value)
   if (DateTime.isDateTime(value)) return DateTime.toDateUtc(value)
   if (Duration.isDuration(value)) return `${Duration.toMillis(value)} milliseconds`
   return value

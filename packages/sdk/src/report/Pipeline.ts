@@ -54,20 +54,27 @@ type Shape = (
   source: Source,
   node: string | undefined,
   attempts: number,
-  truncated: boolean
+  truncated: boolean,
+  changed: number | undefined
 ) => unknown
 
 export const rowsAlone: Shape = (_, rows) => rows
 
-export const withInfo: Shape = (fiber, rows, source, node, attempts, truncated): ReportResult<any> => ({
+export const withInfo: Shape = (fiber, rows, source, node, attempts, truncated, changed): ReportResult<any> => ({
   rows,
   source,
   node,
   attempts,
   asOf: DateTime.makeUnsafe(fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()),
   ageMillis: 0,
-  truncated
+  truncated,
+  changed
 })
+
+const changes: ReadonlySet<string> = new Set(["INSERT", "UPDATE", "DELETE", "MERGE"])
+
+const changedBy = ({ command, rowCount }: StatementResult): number | undefined =>
+  changes.has(command) ? rowCount : undefined
 
 type Answer = Effect.Effect<any, any, any>
 
@@ -125,6 +132,7 @@ export const make = (declared: Declared): ((shape: Shape) => (input: unknown) =>
 
   const withinDeadline = (fiber: Fiber.Fiber<unknown, unknown>, params: unknown, call: Call, shape: Shape): Answer => {
     const bound = bind(fiber)
+    if (bound.refusal !== undefined) return Effect.fail(bound.refusal)
     const { carried, deadline } = bound.policies
     const around = fiber.getRef(Surrounding.Current)
     if (around !== undefined && outside !== true) {
@@ -202,11 +210,22 @@ export const make = (declared: Declared): ((shape: Shape) => (input: unknown) =>
       (call.joined ?? bound.role.route).attemptOf(fiber, call, (node, until) => {
         const { breaker, bulkhead } = bound.policies
         const answered = (read: Effect.Effect<StatementResult, Policies.AttemptError>) =>
-          Effect.flatMap(read, ({ fields, repeated, rows, truncated }) => {
+          Effect.flatMap(read, (result) => {
+            const { fields, repeated, rows, truncated } = result
             call.out = false
             if (repeated) call.sent++
             phases.decode()
-            return shaped(fiber, decode(rows, 0, fields), call, shape, source, node.name, call.sent, truncated)
+            return shaped(
+              fiber,
+              decode(rows, 0, fields),
+              call,
+              shape,
+              source,
+              node.name,
+              call.sent,
+              truncated,
+              changedBy(result)
+            )
           })
         if (breaker === undefined && bulkhead === undefined && node.stays !== true) {
           return answered(leased(fiber, bound, node, statement, until, call, phases, nobody))
@@ -260,7 +279,7 @@ export const make = (declared: Declared): ((shape: Shape) => (input: unknown) =>
         ? Effect.fail(error)
         : Effect.flatMap(handler(error), (rows) =>
             Effect.withFiber((fiber) =>
-              shaped(fiber, Effect.succeed(rows), call, shape, "fallback", undefined, 0, false)
+              shaped(fiber, Effect.succeed(rows), call, shape, "fallback", undefined, 0, false, undefined)
             )
           )
     }
@@ -280,12 +299,13 @@ const shaped = <E, R>(
   source: Source,
   node: string | undefined,
   attempts: number,
-  truncated: boolean
+  truncated: boolean,
+  changed: number | undefined
 ): Effect.Effect<any, E | DeadlineExceeded, R> => {
   const answer = (rows: ReadonlyArray<any>): unknown => {
     call.source = source
     call.served = node
-    return shape(fiber, rows, source, node, attempts, truncated)
+    return shape(fiber, rows, source, node, attempts, truncated, changed)
   }
   return isThere(rows) ? Effect.succeed(answer(rows.value)) : Effect.map(Deadline.guard(rows), answer)
 }

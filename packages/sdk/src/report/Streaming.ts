@@ -74,6 +74,10 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
   const statementOptions = { timeout: longestMillis, readOnly: declared.writes === undefined }
   const joinedOptions = { timeout: longestMillis }
 
+  if (declared.writes !== undefined) {
+    return () => Stream.die(new Error(`Report "${name}": a report that writes has no stream; use run or runWithInfo`))
+  }
+
   const stream = (input: unknown, onEnd?: OnEnd): Stream.Stream<any, any, any> =>
     spans.stream(
       Stream.unwrap(
@@ -84,6 +88,7 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
           // Who takes the rows holds the session, whichever fiber asks for it.
           const consumer = yield* Effect.withFiber((fiber) => Effect.succeed(fiber))
           const bound = bind(consumer)
+          if (bound.refusal !== undefined) return yield* Effect.fail(bound.refusal)
           const around = consumer.getRef(Surrounding.Current)
           if (around !== undefined && declared.outside !== true) {
             const own = Joined.join(name, bound.role, consumer, around)

@@ -77,7 +77,8 @@ export const make = (declared: Declared & { readonly transaction: DeclaredTransa
 
   const unit = (fiber: Fiber.Fiber<unknown, unknown>, self: Any, call: Call): Any => {
     const bound = bind(fiber)
-    const { role } = bound
+    const { refusal, role } = bound
+    if (refusal !== undefined) return Effect.fail(refusal)
     const around = outside === true ? undefined : fiber.getRef(Surrounding.Current)
     if (around !== undefined) {
       const own = Joined.join(name, role, fiber, around)

@@ -58,6 +58,9 @@ export class ParameterError extends Error {
 /** Why a statement cannot be sent, in words without values or SQL text. */
 export class RefusedError extends Error {}
 
+/** It says itself which type it has: `PgTypes.int8(...)`, `sql.json(...)`. */
+export const isTyped = PgTypes.isParameter
+
 /** A parameter's number, from 1; spelled out only where something is wrong with it. Elements have a text. */
 type Place = number | string
 
