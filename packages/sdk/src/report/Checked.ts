@@ -5,7 +5,7 @@
 import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
-import { cure, fields, unknownFields } from "../internal/fields.ts"
+import { cure, fields, unknownFields } from "../options/names.ts"
 import type {
   AdaptiveOptions,
   BreakerOptions,

@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import type * as Redacted from "effect/Redacted"
 import type { SqlError } from "effect/sql/SqlError"
 import type { ConnectionOptions } from "node:tls"
+import type { Notice } from "../../DatabaseOptions.ts"
 
 /** As libpq means them: `require` encrypts without verifying unless a `ca` is given, `prefer` falls back to plain. */
 export type SslMode = "allow" | "disable" | "prefer" | "require" | "verify-ca" | "verify-full"
@@ -84,6 +85,10 @@ export interface SessionConfig {
   /** From Terminate to the destroyed socket. Default 1 second. */
   readonly closeTimeout?: Duration.Input | undefined
   readonly types?: ReadonlyArray<TypeCodec> | undefined
+  /** Called with each notice and warning of the server. */
+  readonly onNotice?: ((notice: Notice) => void) | undefined
+  /** What could have said where the server is, and did not: told where nobody is there. */
+  readonly unset?: string | undefined
 }
 
 /** `SessionConfig` with every default filled in and every duration in milliseconds. */
@@ -119,6 +124,8 @@ export interface ResolvedConfig {
   /** The server's limit as the session starts, in milliseconds; `undefined` when it was not set by us. */
   readonly statementTimeout: number | undefined
   readonly types: ReadonlyArray<TypeCodec>
+  readonly onNotice: SessionConfig["onNotice"]
+  readonly unset: string | undefined
 }
 
 /** Node's timers and PostgreSQL's settings both end here, and Node takes anything above for nothing at all. */
@@ -195,7 +202,9 @@ export const resolve = (config: SessionConfig): ResolvedConfig => {
     cancelGrace: millis(config.cancelGrace, 10),
     closeTimeout: millis(config.closeTimeout, 1000),
     statementTimeout: config.pooler === undefined ? optionalMillis(config.statementTimeout) : undefined,
-    types: config.types ?? []
+    types: config.types ?? [],
+    onNotice: config.onNotice,
+    unset: config.unset
   }
   resolved.set(config, result)
   return result

@@ -10,7 +10,7 @@
  */
 import * as Redacted from "effect/Redacted"
 import type { Address, Options, SslMode } from "../DatabaseOptions.ts"
-import { nearest } from "./fields.ts"
+import { nearest } from "./names.ts"
 
 export const withoutUndefined = (options: Options): Options =>
   Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
