@@ -24,6 +24,8 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import { dual } from "effect/Function"
+import { refuse, tableOf } from "../options/Field.ts"
+import { deadline as table } from "../options/policies.ts"
 import { DeadlineExceeded, type LastError } from "../ReportError.ts"
 import * as Background from "./Background.ts"
 import { lastErrorField, lastErrorOf } from "./LastError.ts"
@@ -79,6 +81,15 @@ export interface Options {
   readonly duration: Duration.Input
   /** The phase until some policy knows better. Default: `attempt`. */
   readonly phase?: Phase | undefined
+}
+
+const fields = tableOf<Options>()(table)
+
+/** Asked at each call: what is a number is looked at no further. */
+const durationOf = (subject: string, options: Options): number => {
+  const { duration, phase } = options
+  if (typeof duration !== "number" || Number.isNaN(duration) || phase !== undefined) refuse(subject, fields, options)
+  return millisOf(duration)
 }
 
 const progressOf = (progress: Progress): Progress => {
@@ -269,7 +280,7 @@ export const within: {
   (options: Options): <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | DeadlineExceeded, R>
   <A, E, R>(self: Effect.Effect<A, E, R>, options: Options): Effect.Effect<A, E | DeadlineExceeded, R>
 } = dual(2, <A, E, R>(self: Effect.Effect<A, E, R>, options: Options) =>
-  withinMillis(self, options.key, millisOf(options.duration), options.phase ?? "attempt")
+  withinMillis(self, options.key, durationOf("Deadline.within", options), options.phase ?? "attempt")
 )
 
 const remember = (progress: Progress, cause: Cause.Cause<unknown>): void => {
@@ -311,7 +322,7 @@ export const attempt: {
   (options: Options): <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | AttemptTimeout, R>
   <A, E, R>(self: Effect.Effect<A, E, R>, options: Options): Effect.Effect<A, E | AttemptTimeout, R>
 } = dual(2, <A, E, R>(self: Effect.Effect<A, E, R>, options: Options) =>
-  attemptMillis(self, options.key, millisOf(options.duration))
+  attemptMillis(self, options.key, durationOf("Deadline.attempt", options))
 )
 
 /** Milliseconds that the fiber has left. `Infinity` without a deadline, never below zero. */
@@ -390,6 +401,7 @@ export interface Policy {
 /** A deadline made once, for many calls. */
 export const make = (options: Options): Policy => {
   const { key, phase = "attempt" } = options
+  refuse("Deadline.make", fields, options)
   const millis = millisOf(options.duration)
   return {
     describe: { policy: "deadline", key, millis },
@@ -408,6 +420,7 @@ export interface AttemptPolicy {
 /** An attempt's timeout made once, for many calls. */
 export const makeAttempt = (options: Options): AttemptPolicy => {
   const { key } = options
+  refuse("Deadline.makeAttempt", fields, options)
   const millis = millisOf(options.duration)
   return {
     describe: { policy: "attempt", key, millis },
