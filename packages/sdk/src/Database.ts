@@ -29,7 +29,7 @@ import { type Options, type Resolved, resolve } from "./DatabaseOptions.ts"
 import { listenLane, type PoolRequest } from "./pool/SessionPool.ts"
 import * as SqlClients from "./pool/SqlClients.ts"
 import * as Surrounding from "./pool/Surrounding.ts"
-import { group, isRecord, issuesIn, pick, tableOf, unknownIn } from "./options/Field.ts"
+import { group, isRecord, issuesIn, list, pick, refuse, tableOf, text, unknownIn } from "./options/Field.ts"
 import * as Fields from "./options/role.ts"
 import { together } from "./options/together.ts"
 import { watch as watchFields } from "./options/topology.ts"
@@ -99,6 +99,10 @@ const serversFields = {
   roles: group({}, '{ replica: { maxLag: "5 seconds" } }'),
   watch: group(tableOf<Cluster.WatchOptions>()(watchFields), '{ timeout: "1 second" }')
 }
+const serviceFields = {
+  id: text({ required: true }),
+  roles: list((value, name) => text().check(value, name), '["primary"]', { required: true })
+}
 const ownFields = group(Fields.own, '{ maxLag: "5 seconds" }')
 
 type RolesOf<Database extends string, Names extends string> = Names extends string ? Role<Database, Names> : never
@@ -157,6 +161,7 @@ export const Service =
     options: { readonly roles: Names }
   ): DatabaseClass<Id, Names[number]> => {
     type Name = Names[number]
+    refuse(`Database ${JSON.stringify(id)}`, serviceFields, { ...options, id })
     const keys = new Map<string, Context.Service<never, RoleService>>(
       options.roles.map((name) => [name, Context.Service<never, RoleService>(`@sluice/sdk/Database/${id}/${name}`)])
     )

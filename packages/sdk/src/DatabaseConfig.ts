@@ -25,7 +25,7 @@ export interface Source {
 
 const file = "a file that can be read; left out for .env if it is there, false for none"
 
-const sourceFields = tableOf<Source>()({
+export const sourceFields = tableOf<Source>()({
   prefix: checked<string>((value, name) =>
     typeof value === "string" && /^\w*$/.test(value) ? [] : wrong(name, value, "letters, digits and _, such as REPLICA")
   ),

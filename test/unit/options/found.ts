@@ -11,7 +11,8 @@ const isOptions = (type: Node | undefined): boolean => {
   switch (type?.type) {
     case "TSTypeReference": {
       const { name = type["typeName"].right?.name } = type["typeName"]
-      if (["Pick", "Omit", "Partial", "Readonly", "ReadonlyArray"].includes(name)) return type["typeArguments"].params.some(isOptions)
+      if (["Pick", "Omit", "Partial", "Readonly", "ReadonlyArray"].includes(name))
+        return type["typeArguments"].params.some(isOptions)
       return /(?:Options|Config|Source|Fault)$/.test(name ?? "")
     }
     case "TSTypeLiteral":
@@ -19,6 +20,7 @@ const isOptions = (type: Node | undefined): boolean => {
     case "TSIntersectionType":
     case "TSUnionType":
       return type["types"].some(isOptions)
+    case "TSParenthesizedType":
     case "TSMappedType":
       return isOptions(type["typeAnnotation"])
     default:
@@ -26,7 +28,8 @@ const isOptions = (type: Node | undefined): boolean => {
   }
 }
 
-const parametersIn = (node: Node): ReadonlyArray<Node> => (node["params"]?.items ?? node["params"] ?? []) as ReadonlyArray<Node>
+const parametersIn = (node: Node): ReadonlyArray<Node> =>
+  (node["params"]?.items ?? node["params"] ?? []) as ReadonlyArray<Node>
 
 /** Functions inside: what a function returns, what an object type's members are. */
 const takesIn = (node: Node | undefined, depth = 0): boolean => {
@@ -39,7 +42,9 @@ const takesIn = (node: Node | undefined, depth = 0): boolean => {
     case "TSMethodSignature":
     case "TSCallSignatureDeclaration":
       return (
-        parametersIn(node).some((parameter) => isOptions((parameter["left"] ?? parameter)["typeAnnotation"]?.typeAnnotation)) ||
+        parametersIn(node).some((parameter) =>
+          isOptions((parameter["left"] ?? parameter)["typeAnnotation"]?.typeAnnotation)
+        ) ||
         takesIn(node["body"], depth + 1) ||
         takesIn(node["returnType"]?.typeAnnotation, depth + 1)
       )
@@ -63,7 +68,15 @@ export const takers = (): ReadonlyArray<string> =>
       switch (declaration.type) {
         case "VariableDeclaration":
           return declaration["declarations"].flatMap((one: Node) =>
-            takesIn(one["init"]) || takesIn(one["id"].typeAnnotation?.typeAnnotation) ? [`${module}.${one["id"].name}`] : []
+            takesIn(one["init"]) || takesIn(one["id"].typeAnnotation?.typeAnnotation)
+              ? [`${module}.${one["id"].name}`]
+              : []
+          )
+        case "ClassDeclaration":
+          return declaration["body"].body.flatMap((member: Node) =>
+            member["static"] === true && takesIn(member["value"])
+              ? [`${module}.${declaration["id"].name}.${member["key"]?.name}`]
+              : []
           )
         case "FunctionDeclaration":
           return takesIn(declaration) ? [`${module}.${declaration["id"].name}`] : []

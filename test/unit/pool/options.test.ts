@@ -12,50 +12,9 @@ import * as DatabaseConfig from "../../../packages/sdk/src/DatabaseConfig.ts"
 import * as DatabaseOptions from "../../../packages/sdk/src/DatabaseOptions.ts"
 import type { SessionPool } from "../../../packages/sdk/src/pool/SessionPool.ts"
 import { length as lengthField, millisOf } from "../../../packages/sdk/src/options/Field.ts"
+import { hostile, isShown, withField } from "../options/hostile.ts"
 import { FakeServer, type FakeSession } from "./FakeSession.ts"
 import { closings, hold, makePool, start, told } from "./fixture.ts"
-
-const hostile: ReadonlyArray<unknown> = [
-  0,
-  -1,
-  0.5,
-  1.5,
-  1e300,
-  Number.MAX_SAFE_INTEGER,
-  Number.NaN,
-  Infinity,
-  -Infinity,
-  "",
-  "soon",
-  "5",
-  "-5 seconds",
-  "40 days",
-  "infinity",
-  null,
-  true,
-  [],
-  [Number.NaN, 1],
-  {},
-  { seconds: Number.NaN },
-  { fortnights: 2 },
-  Object.create(null),
-  () => 1,
-  Symbol("x"),
-  10n,
-  new Date(0),
-  Duration.millis(-1)
-]
-
-/** Sets a field by its path: `lanes.report.cap`. */
-const withField = (path: string, value: unknown, base: object = {}): object => {
-  const [first, ...rest] = path.split(".")
-  const inner = (base as Record<string, unknown>)[first!] as object | undefined
-  return { ...base, [first!]: rest.length === 0 ? value : withField(rest.join("."), value, inner) }
-}
-
-/** A value that a message may show. */
-const isShown = (message: string, path: string): boolean =>
-  message.includes(`${path} is `) || message.includes(`${path}: `) || message.includes(`${path}.`)
 
 const ofLanes = [
   "lanes",

@@ -72,3 +72,5 @@ export const cluster = {
 } as const
 
 export const find = { source: oneOf(["PG_BIN_DIR", "npm", "system"]) } as const
+
+export const connection = { database: text({ default: "postgres" }) } as const

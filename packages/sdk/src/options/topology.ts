@@ -25,24 +25,32 @@ export const snapshot = {
   retries: whole(0, 10_000, { default: 0 })
 } as const
 
-/** A check of the user's: what `Health.check` is given, and, where all is required, what it gives. */
-const check = (required: boolean) =>
-  ({
-    interval: length({ default: 5000, bare: 10, required }),
-    timeout: length({ default: 1000, bare: 10, required }),
-    affects: oneOf(["status", "readiness", "liveness"], { default: "status", required })
-  }) as const
+const affects = ["status", "readiness", "liveness"] as const
 
-export const healthCheck = check(false)
+export const run = effect({ required: true })
+
+/** What `Health.check` is given besides. */
+export const healthCheck = {
+  interval: length({ default: 5000, bare: 10 }),
+  timeout: length({ default: 1000, bare: 10 }),
+  affects: oneOf(affects, { default: "status" })
+} as const
+
+/** What it gives. */
+const check = {
+  run,
+  interval: length({ required: true, bare: 10 }),
+  timeout: length({ required: true, bare: 10 }),
+  affects: oneOf(affects, { required: true })
+} as const
 
 export const health = {
-  required: list((value, name) => text().check(value, name), '["fleet/primary"]', { empty: true }),
+  required: list<ReadonlyArray<string>>((value, name) => text().check(value, name), '["fleet/primary"]', {
+    empty: true
+  }),
   unreadyAfter: length({ default: 2000, zero: true, infinite: true }),
   readyAfter: length({ default: 1000, zero: true, infinite: true }),
   startGrace: length({ default: 30_000, zero: true, infinite: true }),
-  interval: length({ default: 250 }),
-  checks: groups({ ...check(true), run: effect({ required: true }) }, [
-    "{ billing: Health.check(ping) }",
-    "Health.check(ping)"
-  ])
+  interval: length({ default: 250, bare: 10 }),
+  checks: groups(check, ["{ billing: Health.check(ping) }", "Health.check(ping)"])
 } as const

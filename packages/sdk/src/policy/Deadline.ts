@@ -85,11 +85,12 @@ export interface Options {
 
 const fields = tableOf<Options>()(table)
 
-/** Asked at each call: what is a number is looked at no further. */
+/** Asked at each call: what is plain is looked at no further. */
 const durationOf = (subject: string, options: Options): number => {
-  const { duration, phase } = options
-  if (typeof duration !== "number" || Number.isNaN(duration) || phase !== undefined) refuse(subject, fields, options)
-  return millisOf(duration)
+  const { duration, key, phase } = options ?? {}
+  const isPlain = typeof duration === "number" && !Number.isNaN(duration) && typeof key === "string" && key !== ""
+  if (!isPlain || phase !== undefined) refuse(subject, fields, options)
+  return millisOf(duration!)
 }
 
 const progressOf = (progress: Progress): Progress => {
@@ -279,9 +280,10 @@ export const leave = (
 export const within: {
   (options: Options): <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | DeadlineExceeded, R>
   <A, E, R>(self: Effect.Effect<A, E, R>, options: Options): Effect.Effect<A, E | DeadlineExceeded, R>
-} = dual(2, <A, E, R>(self: Effect.Effect<A, E, R>, options: Options) =>
-  withinMillis(self, options.key, durationOf("Deadline.within", options), options.phase ?? "attempt")
-)
+} = dual(2, <A, E, R>(self: Effect.Effect<A, E, R>, options: Options) => {
+  const millis = durationOf("Deadline.within", options)
+  return withinMillis(self, options.key, millis, options.phase ?? "attempt")
+})
 
 const remember = (progress: Progress, cause: Cause.Cause<unknown>): void => {
   const error = Cause.findErrorOption(cause)
@@ -321,9 +323,10 @@ const attemptMillis = <A, E, R>(
 export const attempt: {
   (options: Options): <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | AttemptTimeout, R>
   <A, E, R>(self: Effect.Effect<A, E, R>, options: Options): Effect.Effect<A, E | AttemptTimeout, R>
-} = dual(2, <A, E, R>(self: Effect.Effect<A, E, R>, options: Options) =>
-  attemptMillis(self, options.key, durationOf("Deadline.attempt", options))
-)
+} = dual(2, <A, E, R>(self: Effect.Effect<A, E, R>, options: Options) => {
+  const millis = durationOf("Deadline.attempt", options)
+  return attemptMillis(self, options.key, millis)
+})
 
 /** Milliseconds that the fiber has left. `Infinity` without a deadline, never below zero. */
 export const remainingOf = (fiber: Fiber.Fiber<unknown, unknown>): number => {
@@ -400,8 +403,8 @@ export interface Policy {
 
 /** A deadline made once, for many calls. */
 export const make = (options: Options): Policy => {
-  const { key, phase = "attempt" } = options
   refuse("Deadline.make", fields, options)
+  const { key, phase = "attempt" } = options
   const millis = millisOf(options.duration)
   return {
     describe: { policy: "deadline", key, millis },
@@ -419,8 +422,8 @@ export interface AttemptPolicy {
 
 /** An attempt's timeout made once, for many calls. */
 export const makeAttempt = (options: Options): AttemptPolicy => {
-  const { key } = options
   refuse("Deadline.makeAttempt", fields, options)
+  const { key } = options
   const millis = millisOf(options.duration)
   return {
     describe: { policy: "attempt", key, millis },

@@ -194,8 +194,21 @@ export const optionIssues = (options: PoolOptions<any>): Array<string> => {
   ]
 }
 
-/** What is wrong with a new size of a living pool. */
-export const resizeIssues = (options: PoolOptions<any>, min: number, max: number, control: number): Array<string> => {
-  const issues = [...fields.max.check(max, "max"), ...fields.min.check(min, "min")].map(line)
-  return issues.length > 0 ? issues : sizeIssues(options, min, max, control)
+const sizeFields = { min: fields.min, max: fields.max }
+
+/** What is wrong with a new size of a living pool, which was `now`. */
+export const resizeIssues = (options: PoolOptions<any>, size: unknown, now: Sizes): Array<string> => {
+  const issues = issuesIn(sizeFields, size).map(line)
+  if (issues.length > 0) return issues
+  const { max, min } = resized(size as Partial<Sizes>, now)
+  return sizeIssues(options, min, max, now.control)
+}
+
+/** A new size that was given in part: the minimum gives way to a maximum that is less. */
+export const resized = (
+  size: { readonly min?: number | undefined; readonly max?: number | undefined },
+  now: Pick<Sizes, "min" | "max">
+): Pick<Sizes, "min" | "max"> => {
+  const max = size.max ?? now.max
+  return { max, min: size.min ?? Math.min(now.min, max) }
 }

@@ -42,6 +42,7 @@ import {
   type PoolOptions,
   settingsOf,
   sizesOf,
+  resized,
   resizeIssues
 } from "./PoolOptions.ts"
 import * as Report from "./PoolReport.ts"
@@ -261,11 +262,11 @@ export const make = Effect.fnUntraced(function* <S extends Poolable>(
     evictAll: Effect.sync(() => core.evictAll()),
     resize: (size) =>
       Effect.suspend(() => {
-        const newMax = size.max ?? core.main.max
-        const newMin = size.min ?? Math.min(core.main.min, newMax)
-        const wrong = resizeIssues(options, newMin, newMax, control)
+        const now = { min: core.main.min, max: core.main.max, control, drainBudget }
+        const wrong = resizeIssues(options, size, now)
         if (wrong.length > 0) return Effect.fail(new InvalidPoolOptions({ pool: options.name, issues: wrong }))
-        core.resize(newMin, newMax)
+        const { max, min } = resized(size, now)
+        core.resize(min, max)
         return Effect.void
       })
   }

@@ -3,8 +3,8 @@
  * at its first call, and never by a policy that silently does nothing because a number was none.
  */
 import * as Duration from "effect/Duration"
-import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
+import { millisOf as lengthOf } from "../options/Field.ts"
 import { cure, fields, unknownFields } from "../options/names.ts"
 import type {
   AdaptiveOptions,
@@ -314,14 +314,7 @@ export const checkFallback = (name: string, fallback: unknown, tags: ReadonlyArr
   }
 }
 
-const millisOf = (input: unknown): number => {
-  try {
-    const duration = Duration.fromInput(input as Duration.Input)
-    return Option.isSome(duration) ? Duration.toMillis(duration.value) : Number.NaN
-  } catch {
-    return Number.NaN
-  }
-}
+const millisOf = (input: unknown): number => lengthOf(input) ?? Number.NaN
 
 const isOptions = (value: unknown): value is Readonly<Record<string, any>> =>
   typeof value === "object" && value !== null && !Array.isArray(value) && !Duration.isDuration(value)

@@ -1,12 +1,14 @@
 /** What a session is told when it connects, and the defaults of what it is not told. */
 import type * as PgProtocol from "@effect/sql-pg/PgProtocol"
 import type * as PgTypes from "@effect/sql-pg/PgTypes"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Redacted from "effect/Redacted"
 import type { SqlError } from "effect/sql/SqlError"
 import type { ConnectionOptions } from "node:tls"
 import type { Notice } from "../../DatabaseOptions.ts"
+import { millisOf, refuse, tableOf } from "../../options/Field.ts"
+import { session as table } from "../../options/session.ts"
 
 /** As libpq means them: `require` encrypts without verifying unless a `ca` is given, `prefer` falls back to plain. */
 export type SslMode = "allow" | "disable" | "prefer" | "require" | "verify-ca" | "verify-full"
@@ -132,7 +134,7 @@ export interface ResolvedConfig {
 const longest = 2_147_483_647
 
 const optionalMillis = (input: Duration.Input | undefined): number | undefined =>
-  input === undefined ? undefined : Math.min(longest, Math.round(Duration.toMillis(Duration.fromInputUnsafe(input))))
+  input === undefined ? undefined : Math.min(longest, Math.round(millisOf(input)!))
 
 const millis = (input: Duration.Input | undefined, fallback: number): number => optionalMillis(input) ?? fallback
 
@@ -164,12 +166,15 @@ const startupOf = (config: SessionConfig): PgProtocol.StartupParameters => {
   }
 }
 
+const fields = tableOf<SessionConfig>()(table)
+
 const resolved = new WeakMap<SessionConfig, ResolvedConfig>()
 
 /** Fills in the defaults, once for each configuration. */
 export const resolve = (config: SessionConfig): ResolvedConfig => {
   const known = resolved.get(config)
   if (known !== undefined) return known
+  refuse("Session.connect", fields, config)
   const host = config.host ?? "localhost"
   const port = config.port ?? 5432
   const path = config.path ?? (host.startsWith("/") ? `${host}/.s.PGSQL.${port}` : undefined)
