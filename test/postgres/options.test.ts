@@ -1,7 +1,7 @@
 /** Options of a role that only a server can show. */
 import { assert } from "@effect/vitest"
 import { Database, type DatabaseOptions, Report } from "@sluice/sdk"
-import * as PgTypes from "@effect/sql-pg/PgTypes"
+import type * as PgTypes from "@effect/sql-pg/PgTypes"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
