@@ -102,12 +102,12 @@ const cases: Readonly<Record<string, Case>> = {
   },
   "Database.Database.layerServers": {
     table: {
-      ...role.common,
+      maxConnections: role.common.maxConnections,
       servers: role.hosts,
       roles: group({ replica: group(role.own, "") }, ""),
       watch: group(topology.watch, "")
     },
-    base: { ...ofServers, ...ofRole, watch: { thresholds: {} }, roles: { replica: {} } },
+    base: { ...ofServers, watch: { thresholds: {} }, roles: { replica: {} } },
     call: (options) => build(Fleet.layerServers(options))
   },
   "pool/SessionPool.make": {

@@ -76,7 +76,7 @@ const cures: Readonly<Record<string, string>> = {
   search_path: "the option startupParameters, or ALTER ROLE ... SET search_path on the server",
   schema: "the option startupParameters: { search_path }, or ALTER ROLE ... SET search_path on the server",
   statement_timeout: "the option statementTimeout",
-  idle_in_transaction_session_timeout: "the option startupParameters",
+  idle_in_transaction_session_timeout: "the option idleInTransactionTimeout",
   lock_timeout: "the option startupParameters",
   fallback_application_name: "application_name",
   client_encoding: "sessions speak UTF8",

@@ -39,7 +39,7 @@ export interface Leaser<E> {
 export interface SqlClientOptions {
   /** What errors call it: `database/role`. Default: the name of the database. */
   readonly name?: string | undefined
-  /** Shown as `client.config`; never holds the password. */
+  /** Shown as `client.config`; never holds the password, hence no `url` either. */
   readonly config: PgClient.PgClientConfig
   readonly transformResultNames?: ((name: string) => string) | undefined
   readonly transformQueryNames?: ((name: string) => string) | undefined
