@@ -90,8 +90,9 @@ const cases: Readonly<Record<string, Case>> = {
     call: (options) => build(Fleet.layer(options))
   },
   "Database.Database.layerRole": {
-    table: role.role,
-    base: { ...nowhere, ...ofRole },
+    // Each field is asked of DatabaseOptions.resolve, which is behind it.
+    table: { maxConnections: role.role.maxConnections, idleTimeout: role.role.idleTimeout, lanes: role.role.lanes },
+    base: { ...nowhere, lanes: ofRole.lanes },
     call: (options) => build(Fleet.layerRole("primary", options))
   },
   "Database.Database.layerConfig": {
