@@ -23,7 +23,7 @@ export interface Block {
 }
 
 const isPublic = (file: string): boolean =>
-  file.endsWith(".ts") && !/(^|\/)(internal|report)\/|(^|\/)index\.ts$/.test(file)
+  file.endsWith(".ts") && !/(^|\/)(internal|options|report)\/|(^|\/)index\.ts$/.test(file)
 
 /** The public modules of the SDK, relative to its `src`. */
 export const modules = (): ReadonlyArray<string> =>

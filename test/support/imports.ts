@@ -24,11 +24,12 @@ interface Room {
 const rooms: ReadonlyArray<Room> = [
   {
     name: "leaf",
-    files: ["ReportError.ts", "PgFailure.ts", "Profile.ts", "Telemetry.ts", "DatabaseOptions.ts", "internal/"],
+    files: ["ReportError.ts", "PgFailure.ts", "Profile.ts", "Telemetry.ts", "internal/"],
     downstream: []
   },
-  { name: "policy", files: ["policy/"], downstream: ["leaf"] },
-  { name: "session", files: ["pool/Session.ts", "pool/Poolable.ts", "pool/session/"], downstream: ["leaf"] },
+  { name: "options", files: ["options/", "DatabaseOptions.ts"], downstream: ["leaf"] },
+  { name: "policy", files: ["policy/"], downstream: ["options"] },
+  { name: "session", files: ["pool/Session.ts", "pool/Poolable.ts", "pool/session/"], downstream: ["options"] },
   { name: "pool", files: ["pool/"], downstream: ["session"] },
   { name: "topology", files: ["topology/"], downstream: ["pool"] },
   { name: "database", files: ["Database.ts", "DatabaseConfig.ts", "database/"], downstream: ["topology"] },

@@ -1,9 +1,11 @@
+import * as Database from "@sluice/sdk/Database"
 import * as DatabaseConfig from "@sluice/sdk/DatabaseConfig"
 import * as DatabaseOptions from "@sluice/sdk/DatabaseOptions"
 import { assert, describe, it } from "@effect/vitest"
 import * as ConfigProvider from "effect/ConfigProvider"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
@@ -169,5 +171,57 @@ describe("configuration", () => {
       undefined,
       undefined
     ])
+  })
+
+  it.live("where nobody said where the server is, and nobody is at the default, the variables are named", () =>
+    Effect.gen(function* () {
+      class Fleet extends Database.Service<Fleet>()("fleet", { roles: ["primary"] }) {}
+      const message = (environment: object) =>
+        Fleet.layerConfig({
+          primary: { prefix: "FLEET", dotEnv: false, boot: "connect-one", connectionTimeout: "2 seconds" }
+        }).pipe(
+          Layer.build,
+          Effect.scoped,
+          Effect.flip,
+          Effect.provideService(ConfigProvider.ConfigProvider, ConfigProvider.fromUnknown(environment)),
+          Effect.map((error) => error.message)
+        )
+      const unset = "localhost is the default: neither FLEET_DATABASE_URL nor FLEET_DB_HOST is set"
+      assert.include(yield* message({ FLEET_DB_PORT: "1" }), `nobody listens at localhost:1; ${unset}`)
+      assert.notInclude(yield* message({ FLEET_DB_PORT: "1", FLEET_DB_HOST: "localhost" }), "is the default")
+    })
+  )
+
+  it("a bare number that is too short to be meant is refused in code, with what to write", () => {
+    const told = (options: object) => {
+      const result = DatabaseOptions.resolve("fleet/primary", options as never)
+      return Result.isFailure(result) ? result.failure.message.replace("fleet/primary: ", "") : "taken"
+    }
+    assert.strictEqual(
+      told({ idleTimeout: 30 }),
+      'idleTimeout is 30: must be written with its unit, "30 seconds" or "30 millis": a bare number is milliseconds'
+    )
+    for (const options of [
+      { connectTimeout: 5 },
+      { connectionTimeout: 30 },
+      { maxLifetime: 30 },
+      { statementTimeout: 60 },
+      { idleInTransactionTimeout: 60 },
+      { keepAlive: 30 },
+      { maxLag: 5 },
+      { shutdown: { graceful: 5 } },
+      { shutdown: { hard: 2 } },
+      { leakDetection: { threshold: 60 } },
+      { lanes: { report: { shared: { silence: 5 } } } }
+    ]) {
+      assert.include(told(options), "a bare number is milliseconds", JSON.stringify(options))
+    }
+    const meant = {
+      idleTimeout: "30 millis",
+      connectTimeout: 5000,
+      maxLifetime: Duration.millis(30),
+      shutdown: { hard: 0 }
+    }
+    assert.strictEqual(told(meant), "taken")
   })
 })

@@ -1,7 +1,9 @@
 /** The documentation compiles, its tables are the code's, and what it shows as output is what comes out. */
-import { variables } from "@sluice/sdk/DatabaseOptions"
 import * as ReportError from "@sluice/sdk/ReportError"
 import { assert, describe, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
+import { parseDuration } from "../../packages/sdk/src/options/Field.ts"
+import { lane, role, shared } from "../../packages/sdk/src/options/role.ts"
 import * as fs from "node:fs"
 import * as path from "node:path"
 import { type Block, blocksIn, blocksOf, compile, modules, root, run, tableUnder } from "../support/docs.ts"
@@ -22,6 +24,16 @@ const wrong = blocksOf(
     "```"
   ].join("\n")
 )
+
+/** What the first words of `30 s (HikariCP's)`, `16 MiB` and `` the profile's, else `none` `` may mean. */
+const readings = (text: string): ReadonlyArray<string> => {
+  const said = text.replaceAll("`", "").replace(/^[^.;]*\belse /, "")
+  const [word = ""] = /^[\w-]+(?: (?:s|min|seconds?|minutes?|MiB)\b)?/.exec(said.replace(/^[^.]*; else /, "")) ?? []
+  const length = parseDuration(word)
+  const megabytes = word.endsWith(" MiB") ? Number.parseInt(word, 10) * 2 ** 20 : undefined
+  const no = word === "no" ? false : undefined
+  return [word, length && Duration.toMillis(length), megabytes, no].map(String)
+}
 
 describe("the documentation", () => {
   it("compiles, and its types are what it says they are", { timeout: 60_000 }, () => {
@@ -78,12 +90,35 @@ describe("the documentation", () => {
     }
   })
 
-  it("has every variable of the environment in its table", () => {
-    const named = tableUnder("README.md", "Configuration").map(([, variable]) => variable!.replaceAll("`", ""))
-    assert.sameMembers(
-      named.filter((name) => /^[A-Z]/.test(name)),
-      Object.values(variables)
+  it("has the table of a role's options: each with its variable and default", () => {
+    const plain = (cell: string) => cell.replaceAll("`", "")
+    const rows = tableUnder("README.md", "Configuration").filter((row) => row.length === 4 && row[0] !== "option")
+    const told = rows.flatMap(([names, variable, value]) =>
+      names!.split(", ").map((name) => [plain(name), { variable: plain(variable!), value: plain(value!) }] as const)
     )
+    assert.deepStrictEqual(told.map(([name]) => name).toSorted(), Object.keys(role).toSorted())
+    for (const [name, { value, variable }] of told) {
+      const field = role[name as keyof typeof role]
+      assert.strictEqual(variable, field.variable ?? "", name)
+      if (field.default !== undefined) assert.include(readings(value), String(field.default), name)
+    }
+  })
+
+  it("says in each option's comment the default that holds", () => {
+    const text = fs.readFileSync(path.join(root, "packages/sdk/src/DatabaseOptions.ts"), "utf8")
+    for (const [name, fields] of [
+      ["Options", role],
+      ["LaneOptions", lane],
+      ["SharedLaneOptions", shared]
+    ] as const) {
+      const [, body] = new RegExp(`^export interface ${name} \\{\n([^]*?)^\\}`, "m").exec(text)!
+      for (const [field, { default: fallback }] of Object.entries(fields)) {
+        const [, comment] = new RegExp(`/\\*\\*((?:(?!\\*/)[^])*)\\*/\\s+readonly ${field}\\?:`).exec(body!) ?? []
+        assert.isDefined(comment, `${name}.${field} has no comment`)
+        const [, said] = /Default:? ([^]*)/.exec(comment!) ?? []
+        if (fallback !== undefined) assert.include(readings(said ?? ""), String(fallback), `${name}.${field}`)
+      }
+    }
   })
 
   it("has every error with its HTTP status in its table", () => {

@@ -30,7 +30,7 @@ describe("several roles", () => {
       assert.strictEqual(error.subject, "fleet")
       assert.deepStrictEqual(
         error.issues.map(({ name }) => name),
-        ["primary.port", "replica.maxConnections", "replica.port"]
+        ["primary.port", "replica.port", "replica.maxConnections"]
       )
     })
   )

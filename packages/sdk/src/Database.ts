@@ -29,16 +29,16 @@ import { type Options, type Resolved, resolve } from "./DatabaseOptions.ts"
 import { listenLane, type PoolRequest } from "./pool/SessionPool.ts"
 import * as SqlClients from "./pool/SqlClients.ts"
 import * as Surrounding from "./pool/Surrounding.ts"
-import { optionFields, unknownIssues } from "./internal/databaseFields.ts"
-import { fields } from "./internal/fields.ts"
-import { together } from "./internal/together.ts"
-import type { DatabaseUnavailable, InvalidConfiguration } from "./ReportError.ts"
+import { group, isRecord, issuesIn, list, pick, refuse, tableOf, text, unknownIn } from "./options/Field.ts"
+import * as Fields from "./options/role.ts"
+import { together } from "./options/together.ts"
+import { watch as watchFields } from "./options/topology.ts"
+import { type DatabaseUnavailable, InvalidConfiguration } from "./ReportError.ts"
 import * as PgFailure from "./PgFailure.ts"
 import { traits } from "./Profile.ts"
 import * as Cluster from "./topology/Cluster.ts"
 import * as Health from "./topology/Health.ts"
 import type * as Node from "./topology/Node.ts"
-import { defaultThresholds } from "./topology/NodeState.ts"
 import * as Route from "./topology/Route.ts"
 import type * as Router from "./topology/Router.ts"
 
@@ -92,30 +92,18 @@ export interface ServersOptions<Names extends string> extends Omit<Options, "hos
 /** What each role says for itself, where the servers are common to all. */
 type RoleOnly = "target" | "maxLag" | "fallback" | "zone"
 
-const roleFields = fields<Pick<Options, RoleOnly>>({ target: true, maxLag: true, fallback: true, zone: true })
-/** Those of a role's options that all servers have in common, and what else there is. */
-const commonFields = [
-  ...optionFields.filter((name) => !["host", "port", "hosts", ...roleFields].includes(name)),
-  "servers",
-  "roles",
-  "watch"
-]
-const watchFields = fields<Cluster.WatchOptions>({
-  timeout: true,
-  schedule: true,
-  scheduleUnwell: true,
-  thresholds: true,
-  lookup: true,
-  always: true
-})
-/** Options that there are, but not there; what there is nowhere, `resolve` tells. */
-const misplaced = (given: object | undefined, allowed: ReadonlyArray<string>, path = "") =>
-  unknownIssues(
-    Object.fromEntries(Object.entries(given ?? {}).filter(([name]) => optionFields.includes(name))),
-    allowed,
-    path
-  )
-const thresholdFields = Object.keys(defaultThresholds)
+/** What the roles of one list of servers may say together, and what each may. */
+const serversFields = {
+  ...Fields.common,
+  servers: Fields.hosts,
+  roles: group({}, '{ replica: { maxLag: "5 seconds" } }'),
+  watch: group(tableOf<Cluster.WatchOptions>()(watchFields), '{ timeout: "1 second" }')
+}
+const serviceFields = {
+  id: text({ required: true }),
+  roles: list((value, name) => text().check(value, name), '["primary"]', { required: true })
+}
+const ownFields = group(Fields.own, '{ maxLag: "5 seconds" }')
 
 type RolesOf<Database extends string, Names extends string> = Names extends string ? Role<Database, Names> : never
 
@@ -173,6 +161,7 @@ export const Service =
     options: { readonly roles: Names }
   ): DatabaseClass<Id, Names[number]> => {
     type Name = Names[number]
+    refuse(`Database ${JSON.stringify(id)}`, serviceFields, { ...options, id })
     const keys = new Map<string, Context.Service<never, RoleService>>(
       options.roles.map((name) => [name, Context.Service<never, RoleService>(`@sluice/sdk/Database/${id}/${name}`)])
     )
@@ -196,6 +185,7 @@ export const Service =
     const layerRole = <N extends Name>(name: N, roleOptions: RoleOptions) =>
       layerResolved(name, resolvedRole(name, roleOptions))
     const names = options.roles as ReadonlyArray<Name>
+    const roleNames = Object.fromEntries(names.map((name) => [name, true]))
     /** The layers of all roles, or everything that is wrong with any of them. */
     const merge = (
       given: object,
@@ -203,10 +193,11 @@ export const Service =
     ): Layer.Layer<Role<Id, Name>, DatabaseError> =>
       Layer.unwrap(
         Effect.gen(function* () {
+          if (!isRecord(given)) return yield* new InvalidConfiguration({ subject: id, issues: issuesIn({}, given) })
           const each = yield* Effect.forEach(names, (name) =>
             Effect.map(Effect.result(resolvedOf(name)), (resolved) => [name, resolved] as const)
           )
-          const all = yield* Effect.fromResult(together(id, unknownIssues(given, names, "", "role"), each))
+          const all = yield* Effect.fromResult(together(id, unknownIn(roleNames, given, undefined, "role"), each))
           const [first, ...others] = all.map(([name, resolved]) => layerResolved(name, Effect.succeed(resolved)))
           return Layer.mergeAll(first!, ...others)
         })
@@ -215,20 +206,33 @@ export const Service =
     class DatabaseService {
       static readonly id = id
       static readonly servers = servers
-      static readonly layerServers = ({ roles, servers: hosts, watch, ...common }: ServersOptions<Name>) =>
+      static readonly layerServers = (given: ServersOptions<Name>) =>
         Layer.effectContext(
           Effect.gen(function* () {
-            const whole = resolve(id, { ...common, hosts })
-            const wrong = [
-              ...misplaced(common, commonFields),
-              ...(Result.isFailure(whole) ? whole.failure.issues : []),
-              ...unknownIssues(watch, watchFields, "watch."),
-              ...unknownIssues(watch?.thresholds, thresholdFields, "watch.thresholds."),
-              ...unknownIssues(roles, names, "roles.", "role"),
-              ...names.flatMap((name) => misplaced(roles?.[name], roleFields, `${name}.`))
-            ]
+            const { roles, servers: hosts, watch } = { ...given }
+            const resolveWith = (subject: string, own?: object) =>
+              resolve(subject, { ...pick(Fields.common, given), ...own, hosts } as Options, (field) =>
+                field === "hosts" ? "servers" : field
+              )
+            const whole = resolveWith(id)
+            const wrong = isRecord(given)
+              ? [
+                  ...unknownIn(serversFields, given),
+                  ...(Result.isFailure(whole) ? whole.failure.issues : []),
+                  ...(watch === undefined ? [] : serversFields.watch.check(watch, "watch")),
+                  ...(roles === undefined || isRecord(roles) ? [] : serversFields.roles.check(roles, "roles")),
+                  ...unknownIn(roleNames, roles, (name) => `roles.${name}`, "role"),
+                  ...names.flatMap((name) => {
+                    const own: unknown = roles?.[name]
+                    if (own === undefined) return []
+                    return isRecord(own)
+                      ? unknownIn(Fields.own, own, (field) => `${name}.${field}`)
+                      : ownFields.check(own, `roles.${name}`)
+                  })
+                ]
+              : issuesIn(serversFields, given)
             const own = names.map((name) => {
-              return [name, resolve(`${id}/${name}`, { ...common, hosts, ...roles?.[name] })] as const
+              return [name, resolveWith(`${id}/${name}`, pick(Fields.own, roles?.[name]))] as const
             })
             const all = yield* Effect.fromResult(together(id, wrong, own))
             const shared = yield* Effect.fromResult(whole)
@@ -299,7 +303,17 @@ const makeRole = Effect.fnUntraced(function* (
     },
     {
       name,
-      config: { host: options.host, port: options.port, database: options.name, username: options.user },
+      config: {
+        host: options.host,
+        port: options.port,
+        database: options.name,
+        username: options.user,
+        applicationName: options.applicationName ?? name
+      },
+      transformQueryNames: options.transformQueryNames,
+      transformResultNames: options.transformResultNames,
+      transformJson: options.transformJson,
+      spanAttributes: options.spanAttributes,
       pooler: options.pooler === "transaction" ? "transaction" : undefined
     }
   )

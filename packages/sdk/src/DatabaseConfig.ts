@@ -4,28 +4,17 @@
  */
 import * as ConfigProvider from "effect/ConfigProvider"
 import * as Config from "effect/Config"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import { readFileSync } from "node:fs"
-import {
-  type Boot,
-  type Field,
-  type Options,
-  type Pooler,
-  rangeOf,
-  type Resolved,
-  resolve,
-  type SslMode,
-  variables,
-  type Reset
-} from "./DatabaseOptions.ts"
-import { withoutUndefined } from "./internal/connectionString.ts"
-import { show } from "./internal/poolFields.ts"
-import type { Profile } from "./Profile.ts"
+import { type Field, type Options, type Resolved, resolve } from "./DatabaseOptions.ts"
+import { withoutUndefined } from "./options/connectionString.ts"
+import { checked, type Issue, issuesIn, show, tableOf, wrong } from "./options/Field.ts"
+import { role } from "./options/role.ts"
 import { InvalidConfiguration } from "./ReportError.ts"
+
+export { parseDuration } from "./options/Field.ts"
 
 export interface Source {
   /** `"REPLICA"` reads `REPLICA_DATABASE_URL`, `REPLICA_DB_HOST`, ... Default: none. */
@@ -34,6 +23,18 @@ export interface Source {
   readonly dotEnv?: string | false | undefined
 }
 
+const file = "a file that can be read; left out for .env if it is there, false for none"
+
+export const sourceFields = tableOf<Source>()({
+  prefix: checked<string>((value, name) =>
+    typeof value === "string" && /^\w*$/.test(value) ? [] : wrong(name, value, "letters, digits and _, such as REPLICA")
+  ),
+  // A number would be an open file, and reading it might never end.
+  dotEnv: checked<string | false>((value, name) =>
+    value === false || (typeof value === "string" && value !== "") ? [] : wrong(name, value, file)
+  )
+})
+
 /** Reads and checks everything, with options in code winning over the environment. */
 export const load = (
   subject: string,
@@ -41,68 +42,34 @@ export const load = (
   overrides: Options = {}
 ): Effect.Effect<Resolved, InvalidConfiguration> =>
   Effect.gen(function* () {
+    const unusable = issuesIn(sourceFields, source)
+    if (unusable.length > 0) return yield* new InvalidConfiguration({ subject, issues: unusable })
     const prefix = source.prefix === undefined || source.prefix === "" ? "" : `${source.prefix.replace(/_$/, "")}_`
     const environment = yield* ConfigProvider.ConfigProvider
-    const issues: Array<InvalidConfiguration["issues"][number]> = []
-    const file = source.dotEnv === false ? undefined : readDotEnv(source.dotEnv === undefined ? ".env" : source.dotEnv)
-    if (file === undefined && source.dotEnv !== false && source.dotEnv !== undefined) {
-      const expected = "a file that can be read; left out for .env if it is there, false for none"
-      issues.push({ name: "dotEnv", value: show(source.dotEnv), expected })
-    }
-    const provider = file === undefined ? environment : ConfigProvider.orElse(environment, file)
+    const issues: Array<Issue> = []
+    const { dotEnv = ".env" } = source
+    const contents = dotEnv === false ? undefined : readDotEnv(dotEnv)
+    if (contents === undefined && typeof source.dotEnv === "string") issues.push(...wrong("dotEnv", dotEnv, file))
+    const provider = contents === undefined ? environment : ConfigProvider.orElse(environment, contents)
 
-    const given: { [K in Field]?: string } = {}
-    for (const [field, variable] of Object.entries(variables) as Array<[Field, string]>) {
-      const value = yield* Config.option(Config.String(`${prefix}${variable}`)).parse(provider)
-      if (Option.isSome(value) && value.value !== "") given[field] = value.value
+    const options: { [K in Field]?: unknown } = {}
+    const variableOf = (field: Field): string => {
+      const { variable } = role[field]
+      return variable === undefined ? field : `${prefix}${variable}`
     }
-
-    const whole = (field: Parameters<typeof rangeOf>[0]): number | undefined => {
-      const text = given[field]
-      if (text === undefined) return undefined
-      if (/^-?\d{1,9}$/.test(text.trim())) return Number(text)
-      issues.push({ name: `${prefix}${variables[field]}`, value: `"${text}"`, expected: rangeOf(field) })
-      return undefined
-    }
-    const duration = (field: Field): Duration.Duration | undefined => {
-      const text = given[field]
-      if (text === undefined) return undefined
-      const parsed = parseDuration(text)
-      if (parsed !== undefined) return parsed
-      issues.push({
-        name: `${prefix}${variables[field]}`,
-        value: `"${text}"`,
-        expected: "seconds, or a number with a unit, such as 30, 30s, 500ms or 2 minutes"
-      })
-      return undefined
-    }
-    const options: Options = {
-      url: given.url === undefined ? undefined : Redacted.make(given.url),
-      host: given.host,
-      port: whole("port"),
-      name: given.name,
-      user: given.user,
-      password: given.password === undefined ? undefined : Redacted.make(given.password),
-      sslmode: given.sslmode as SslMode | undefined,
-      applicationName: given.applicationName,
-      minConnections: whole("minConnections"),
-      maxConnections: whole("maxConnections"),
-      connectionTimeout: duration("connectionTimeout"),
-      connectTimeout: duration("connectTimeout"),
-      maxWaiting: whole("maxWaiting"),
-      idleTimeout: duration("idleTimeout"),
-      maxLifetime: duration("maxLifetime"),
-      statementTimeout: duration("statementTimeout"),
-      maxMessageSize: whole("maxMessageSize"),
-      reset: given.reset as Reset | undefined,
-      profile: given.profile as Profile | undefined,
-      pooler: given.pooler as Pooler | undefined,
-      boot: given.boot as Boot | undefined
+    for (const [field, { parse, text, variable }] of Object.entries(role)) {
+      if (variable === undefined) continue
+      const name = variableOf(field as Field)
+      const found = yield* Config.option(Config.String(name)).parse(provider)
+      if (Option.isNone(found) || found.value === "") continue
+      const value = parse(found.value)
+      if (value === undefined) issues.push({ name, value: show(found.value), expected: text! })
+      else options[field as Field] = value
     }
     // A URL in code is the whole address: single fields of the environment must not bend it.
-    const address = overrides.url === undefined ? options : omitAddress(options)
+    const address = overrides.url === undefined ? (options as Options) : omitAddress(options as Options)
     const resolved = resolve(subject, { ...address, ...withoutUndefined(overrides) }, (field) =>
-      overrides[field] === undefined ? `${prefix}${variables[field]}` : field
+      overrides[field] === undefined ? variableOf(field) : field
     )
     if (Result.isSuccess(resolved) && issues.length === 0) return resolved.success
     const more = Result.isFailure(resolved) ? resolved.failure.issues : []
@@ -128,41 +95,11 @@ const omitAddress = ({
   ...rest
 }: Options): Options => rest
 
-const readDotEnv = (path: unknown): ConfigProvider.ConfigProvider | undefined => {
-  // A number would be an open file, and reading it might never end.
-  if (typeof path !== "string") return undefined
+const readDotEnv = (path: string): ConfigProvider.ConfigProvider | undefined => {
   try {
     return ConfigProvider.fromDotEnvContents(readFileSync(path, "utf8"))
   } catch {
     // No file is the usual case in production, where the environment is complete.
     return undefined
   }
-}
-
-const units: Readonly<Record<string, number>> = {
-  ms: 1,
-  milli: 1,
-  millis: 1,
-  millisecond: 1,
-  milliseconds: 1,
-  s: 1000,
-  sec: 1000,
-  second: 1000,
-  seconds: 1000,
-  m: 60_000,
-  min: 60_000,
-  minute: 60_000,
-  minutes: 60_000,
-  h: 3_600_000,
-  hour: 3_600_000,
-  hours: 3_600_000
-}
-
-/** A number alone is seconds: that is what `DB_CONNECTION_TIMEOUT=30` has always meant to its users. */
-export const parseDuration = (text: string): Duration.Duration | undefined => {
-  if (/^\s*infinity\s*$/i.test(text)) return Duration.infinity
-  const match = /^\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*$/i.exec(text)
-  if (match === null) return undefined
-  const unit = match[2] === "" ? 1000 : units[match[2]!.toLowerCase()]
-  return unit === undefined ? undefined : Duration.millis(Number(match[1]) * unit)
 }

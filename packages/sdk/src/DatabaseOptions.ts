@@ -1,26 +1,15 @@
 /**
- * The options of a role's pool: one table of names, defaults and limits, for options in code and for variables of the
- * environment alike.
+ * The options of a role's pool, in code and in the environment. What each may be, its default and its variable are in the table
+ * `options/role.ts`, which is held to the types here.
  */
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
-import { parseAddress, parseUrl, Refusal, validPort, withoutUndefined } from "./internal/connectionString.ts"
-import { bareSecrets, brokenMaterial, unknownIn } from "./internal/databaseFields.ts"
-import {
-  choiceWrongs,
-  lanesWrongs,
-  leakWrongs,
-  lengthWrongs,
-  lifetimes,
-  millisOf,
-  optional,
-  reservedWrongs,
-  show as showAny,
-  shutdownWrongs,
-  wholeWrongs
-} from "./internal/poolFields.ts"
+import { brokenMaterial } from "./options/certificates.ts"
+import { parseAddress, parseUrl, Refusal, withoutUndefined } from "./options/connectionString.ts"
+import { fill, type Filled, isRecord, type Issue, issuesIn, show, soundIn } from "./options/Field.ts"
+import * as Table from "./options/role.ts"
 import { type Profile, profiles, traits } from "./Profile.ts"
 import { InvalidConfiguration } from "./ReportError.ts"
 
@@ -52,6 +41,25 @@ export type Boot = "lazy" | "connect-one" | "fill"
 
 /** What a role asks of a server, where there are several. */
 export type Target = "primary" | "replica" | "any"
+
+/** A codec of the application for a type of its database, as the driver's `PgTypes.Codec`. */
+export interface TypeCodec {
+  readonly oid: number
+  /** Of its arrays. */
+  readonly arrayOid?: number | undefined
+  readonly codec: {
+    readonly encode: (value: any) => Result.Result<Uint8Array, any>
+    readonly decode: (bytes: Uint8Array) => Result.Result<any, any>
+  }
+}
+
+/** What a server tells besides answers. */
+export interface Notice {
+  /** `NOTICE`, `WARNING`, `INFO`, ... */
+  readonly severity: string
+  readonly sqlState: string
+  readonly message: string
+}
 
 /** Where a server is. */
 export interface Address {
@@ -100,8 +108,15 @@ export interface Options {
   readonly idleTimeout?: Duration.Input | undefined
   /** A session is replaced before this age; 0 or infinity: never. Default 30 minutes (HikariCP's). */
   readonly maxLifetime?: Duration.Input | undefined
-  /** The server ends a statement after this long. Default 60 seconds (slonik's); shorter attempts are cut by their own timeout. */
-  readonly statementTimeout?: Duration.Input | undefined
+  /**
+   * The server ends a statement after this long. Default 60 seconds (slonik's); shorter attempts are cut by their own timeout.
+   * `"server"`: as the server, the database or the login's role (`ALTER ROLE ... SET statement_timeout`) say.
+   */
+  readonly statementTimeout?: Duration.Input | "server" | undefined
+  /** The server ends a session that is idle in a transaction for this long. Default 60 seconds (slonik's); `"server"`: as `statementTimeout`. */
+  readonly idleInTransactionTimeout?: Duration.Input | "server" | undefined
+  /** How long a connection may be silent before TCP asks whether the other side is there. Default: the profile's, else 30 seconds. */
+  readonly keepAlive?: Duration.Input | undefined
   /** The longest message that a server may send, in bytes: a value, or a row. Default 16 MiB (the driver's). A longer one costs the session. */
   readonly maxMessageSize?: number | undefined
   /**
@@ -111,6 +126,18 @@ export interface Options {
   readonly reset?: Reset | undefined
   /** Settings of each session from its start, such as `search_path`; a reset comes back to them. Not behind a pooler. Default: none. */
   readonly startupParameters?: Readonly<Record<string, string>> | undefined
+  /** Codecs of types that the driver does not know, by their OIDs in this database. Default: none; such a column is refused with the cast to write. */
+  readonly types?: ReadonlyArray<TypeCodec> | undefined
+  /** Called with each notice or warning that a server sends, `RAISE NOTICE` for one. It may hold values. Default: none is told. */
+  readonly onNotice?: ((notice: Notice) => void) | undefined
+  /** Names in queries of `sql`, from the program's to the server's: camelCase to snake_case for one. Reports write their own. Default: as they are. */
+  readonly transformQueryNames?: ((name: string) => string) | undefined
+  /** Names of columns in results of `sql`. A report's rows have the names that it declares. Default: as they are. */
+  readonly transformResultNames?: ((name: string) => string) | undefined
+  /** Whether the two transform names inside of JSON, too. Default `true`. */
+  readonly transformJson?: boolean | undefined
+  /** Attributes of every span of `sql`. Default: none. */
+  readonly spanAttributes?: Readonly<Record<string, unknown>> | undefined
   /** What the servers are, see `Profile`. Default `postgres`. */
   readonly profile?: Profile | undefined
   /** Default: as the profile says; else `none`. */
@@ -173,40 +200,19 @@ export interface SharedLaneOptions {
 }
 
 /** Every option filled in and checked; durations in milliseconds. */
-export interface Resolved {
-  readonly host: string
-  readonly port: number
+export interface Resolved extends Omit<
+  Filled<typeof Table.role>,
+  "url" | "hosts" | "name" | "shutdown" | "startupParameters" | "lanes" | "addresses"
+> {
   readonly name: string
-  readonly user: string
-  readonly password: Options["password"]
-  readonly sslmode: SslMode
-  readonly tls: Options["tls"]
-  readonly applicationName: string | undefined
-  readonly minConnections: number
-  readonly maxConnections: number
-  readonly connectionTimeout: number
-  readonly connectTimeout: number
-  readonly maxWaiting: number
-  readonly idleTimeout: number
-  readonly maxLifetime: number
-  readonly statementTimeout: number
-  readonly maxMessageSize: number
-  readonly reset: Reset
   readonly startupParameters: Readonly<Record<string, string>>
-  readonly profile: Profile
-  readonly pooler: Pooler
-  readonly boot: Boot
-  readonly shutdown: { readonly graceful: number; readonly hard: number }
+  readonly shutdown: Filled<typeof Table.shutdown>
   readonly lanes: NonNullable<Options["lanes"]>
-  readonly leakDetection: Options["leakDetection"]
   /** All servers, the one of `host` and `port` first. */
   readonly hosts: ReadonlyArray<Place>
   readonly addresses: Addresses
-  readonly followerReads: boolean
-  readonly target: Target | undefined
-  readonly maxLag: number | undefined
-  readonly fallback: "primary" | undefined
-  readonly zone: string | undefined
+  /** Where the server is could have been said by these, and was not: the host is the default. */
+  readonly unset: string | undefined
 }
 
 /** A server, filled in. */
@@ -223,76 +229,14 @@ export const nameOf = ({ address, host, port }: Place): string =>
   address === undefined || address === host ? `${host}:${port}` : `${host}/${address}:${port}`
 
 /** Defaults; durations in milliseconds. */
-export const defaults = {
-  host: "localhost",
-  port: 5432,
-  user: "postgres",
-  sslmode: "prefer",
-  minConnections: 2,
-  maxConnections: 20,
-  connectionTimeout: 30_000,
-  connectTimeout: 5000,
-  maxWaiting: 1000,
-  idleTimeout: 600_000,
-  maxLifetime: 1_800_000,
-  statementTimeout: 60_000,
-  maxMessageSize: 16_777_216,
-  reset: "changed",
-  shutdown: { graceful: 5000, hard: 2000 },
-  profile: "postgres",
-  pooler: "none",
-  boot: "lazy"
-} as const
+export const defaults = { ...fill(Table.role), shutdown: fill(Table.shutdown) }
 
-export const sslModes = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] as const
-export const poolers = ["none", "transaction"] as const
-export const resets = ["changed", "always", "never"] as const
-export const boots = ["lazy", "connect-one", "fill"] as const
+/** The variable of each option that has one, without prefix. */
+export const variables: Readonly<Partial<Record<Field, string>>> = Object.fromEntries(
+  Object.entries(Table.role).flatMap(([name, { variable }]) => (variable === undefined ? [] : [[name, variable]]))
+)
 
-/** The variable of each option, without prefix. */
-export const variables = {
-  url: "DATABASE_URL",
-  host: "DB_HOST",
-  port: "DB_PORT",
-  name: "DB_NAME",
-  user: "DB_USER",
-  password: "DB_PASSWORD",
-  sslmode: "DB_SSLMODE",
-  applicationName: "DB_APPLICATION_NAME",
-  minConnections: "DB_MIN_CONNECTIONS",
-  maxConnections: "DB_MAX_CONNECTIONS",
-  connectionTimeout: "DB_CONNECTION_TIMEOUT",
-  connectTimeout: "DB_CONNECT_TIMEOUT",
-  maxWaiting: "DB_MAX_WAITING",
-  idleTimeout: "DB_IDLE_TIMEOUT",
-  maxLifetime: "DB_MAX_LIFETIME",
-  statementTimeout: "DB_STATEMENT_TIMEOUT",
-  maxMessageSize: "DB_MAX_MESSAGE_SIZE",
-  reset: "DB_RESET",
-  profile: "DB_PROFILE",
-  pooler: "DB_POOLER",
-  boot: "DB_BOOT"
-} as const
-
-export type Field = keyof typeof variables
-
-type Issue = InvalidConfiguration["issues"][number]
-
-/** The range of each whole number. */
-const wholes = {
-  port: [1, 65_535],
-  minConnections: [0, 10_000],
-  maxConnections: [1, 10_000],
-  maxWaiting: [1, 1_000_000],
-  maxMessageSize: [1024, 1_073_741_824]
-} as const
-
-/** What such an option must be. */
-export const rangeOf = (field: keyof typeof wholes): string =>
-  `a whole number from ${wholes[field][0]} to ${wholes[field][1]}`
-
-/** Node's timers and PostgreSQL's settings are 32-bit milliseconds. */
-const longest = 2_147_483_647
+export type Field = Table.Field
 
 /**
  * Fills in and checks. `fieldOf` says how a problem names a field: as the option, or as the variable it came from.
@@ -302,190 +246,84 @@ export const resolve = (
   options: Options,
   fieldOf: (field: Field) => string = (field) => field
 ): Result.Result<Resolved, InvalidConfiguration> => {
-  if (typeof options !== "object" || options === null) {
-    const none: Issue = { name: "options", value: show(options), expected: "an object of options" }
-    return Result.fail(new InvalidConfiguration({ subject, issues: [none] }))
+  const issues: Array<Issue> = []
+  const failed = () => Result.fail(new InvalidConfiguration({ subject, issues }))
+  if (!isRecord(options)) {
+    issues.push(...issuesIn(Table.role, options))
+    return failed()
   }
-  const issues: Array<Issue> = [...unknownIn(options)]
   const refuse = (field: Field, value: unknown, expected: string): void => {
     issues.push({ name: fieldOf(field), value: show(value), expected })
   }
+  if (subject.includes("\0")) issues.push({ name: "database/role", expected: "names without NUL characters" })
 
-  const redacted = options.url === undefined || Redacted.isRedacted(options.url)
-  const fromUrl = options.url === undefined || !redacted ? {} : parseUrl(Redacted.value(options.url))
-  if (!redacted) issues.push({ name: fieldOf("url"), expected: "Redacted.make(...) of a text" })
-  issues.push(...bareSecrets(options, fieldOf("password")), ...brokenMaterial(options.tls))
+  const fromUrl = Redacted.isRedacted(options.url) ? parseUrl(String(Redacted.value(options.url))) : {}
   // The value holds a password: it is not shown.
   if (fromUrl instanceof Refusal) issues.push({ name: fieldOf("url"), expected: fromUrl.expected })
   const asked: Options = { ...(fromUrl instanceof Refusal ? undefined : fromUrl), ...withoutUndefined(options) }
-  const profile = asked.profile ?? defaults.profile
-  const known = profiles.includes(profile)
-  if (!known) refuse("profile", profile, `one of ${profiles.join(", ")}`)
-  const kind = traits[known ? profile : defaults.profile]
+  const kind = traits[profiles.includes(asked.profile!) ? asked.profile! : defaults.profile]
   const given: Options = { ...kind.defaults, ...asked }
+  issues.push(...issuesIn(Table.role, given, (field) => fieldOf(field as Field)), ...brokenMaterial(given.tls))
 
-  const whole = (field: keyof typeof wholes): number => {
-    const value = given[field] ?? defaults[field]
-    const [least, most] = wholes[field]
-    if (!Number.isInteger(value) || value < least || value > most) refuse(field, value, rangeOf(field))
-    return value
+  // What follows is about values beside each other. One that is wrong by itself says nothing about another.
+  const sound = soundIn(Table.role, given)
+  const isSound = (field: Field): boolean => given[field] === undefined || sound[field] !== undefined
+  const filled = fill(Table.role, sound)
+  const { maxConnections, port, reset } = filled
+  // A default gives way to what somebody asked for: a maximum below the minimum, a lifetime below the idle time.
+  const minConnections = sound.minConnections ?? Math.min(defaults.minConnections, maxConnections)
+  const idleTimeout =
+    sound.idleTimeout === undefined ? Math.min(filled.idleTimeout, filled.maxLifetime) : filled.idleTimeout
+  if (isSound("maxConnections")) {
+    const name = fieldOf("maxConnections")
+    if (minConnections > maxConnections) refuse("minConnections", minConnections, `at most ${name} (${maxConnections})`)
+    issues.push(...Table.laneIssues(sound.lanes, maxConnections, name))
   }
-  /** A timer of Node's, or a setting of the server. */
-  const millis = (field: "connectTimeout" | "statementTimeout"): number => {
-    const value = given[field]
-    if (value === undefined) return defaults[field]
-    const length = millisOf(value) ?? Number.NaN
-    if (!(length >= 1 && length <= longest)) {
-      refuse(field, value, "a duration above zero and below 24 days, such as 30 seconds")
-    }
-    return length
+  if (isSound("maxLifetime")) {
+    const names = { idleTimeout: fieldOf("idleTimeout"), maxLifetime: fieldOf("maxLifetime") }
+    issues.push(...Table.lifetimeIssues(sound.idleTimeout, filled, names))
   }
-  const oneOf = <A extends string>(field: "sslmode" | "pooler" | "boot" | "reset", allowed: ReadonlyArray<A>): A => {
-    const value = (given[field] ?? defaults[field]) as A
-    if (!allowed.includes(value)) refuse(field, value, `one of ${allowed.join(", ")}`)
-    return value
-  }
-  const text = (field: "host" | "user" | "name" | "applicationName", fallback: string): string => {
-    const value: unknown = given[field] ?? fallback
-    if (typeof value === "string" && value !== "" && !value.includes("\0")) return value
-    // What enters the startup packet ends at a NUL: behind it would stand other parameters.
-    issues.push({ name: fieldOf(field), expected: "a text that is not empty, without NUL characters" })
-    return fallback
-  }
-  if (subject.includes("\0")) issues.push({ name: "database/role", expected: "names without NUL characters" })
-
-  const user = text("user", defaults.user)
-  const maxConnections = whole("maxConnections")
-  // A maximum below the default minimum means it: a pool of one is one.
-  const minConnections =
-    given.minConnections === undefined && Number.isInteger(maxConnections)
-      ? Math.min(defaults.minConnections, maxConnections)
-      : whole("minConnections")
-  const port = whole("port")
-  const hosts = (given.hosts ?? text("host", defaults.host).split(",")).map((address) => {
-    const parsed = typeof address === "string" ? parseAddress(address) : address
-    if (
-      typeof parsed?.host !== "string" ||
-      parsed.host === "" ||
-      (parsed.port !== undefined && !validPort(parsed.port))
-    ) {
-      // Somebody may have put a whole URL there: it is not shown.
-      const shown = typeof address === "string" ? undefined : { value: show(address) }
-      issues.push({ name: fieldOf("host"), ...shown, expected: "addresses such as 10.0.0.1:5432" })
-    }
-    return { host: parsed?.host ?? "", port: parsed?.port ?? port, zone: parsed?.zone, address: parsed?.address }
+  const hosts = (sound.hosts ?? filled.host.split(",")).map((place) => {
+    const { address, host, port: own = port, zone } = typeof place === "string" ? parseAddress(place)! : place
+    return { host, port: own, zone, address }
   })
-  if (hosts.length === 0) refuse("host", "", "at least one address")
   if (new Set(hosts.map(nameOf)).size < hosts.length) {
-    refuse("host", given.host ?? "", "different addresses")
+    issues.push({ name: fieldOf(sound.hosts === undefined ? "host" : "hosts"), expected: "different addresses" })
   }
-  const { fallback, followerReads, maxLag, target, zone } = given
-  const patience = given.connectionTimeout
-  issues.push(
-    ...choiceWrongs(given),
-    ...shutdownWrongs(given.shutdown),
-    ...optional(patience, () => lengthWrongs(fieldOf("connectionTimeout"), patience, {}))
-  )
-  const shutdown = (part: "graceful" | "hard"): number => millisOf(given.shutdown?.[part]) ?? defaults.shutdown[part]
-  const lives = lifetimes(given.idleTimeout, given.maxLifetime, defaults, {
-    idleTimeout: fieldOf("idleTimeout"),
-    maxLifetime: fieldOf("maxLifetime")
-  })
-  const sessions = wholeWrongs("", maxConnections, ...wholes.maxConnections).length === 0 ? maxConnections : Infinity
-  const lanes = lanesWrongs(given.lanes, sessions)
-  issues.push(...lives.wrongs, ...leakWrongs(given.leakDetection), ...lanes)
-  if (lanes.length === 0) issues.push(...reservedWrongs(given.lanes ?? {}, sessions, fieldOf("maxConnections")))
-  const addresses = given.addresses ?? (hosts.length > 1 && !kind.switching ? "each" : "any")
-  if (addresses !== "each" && addresses !== "any") {
-    issues.push({ name: "addresses", value: show(addresses), expected: "one of each, any" })
-  } else if (addresses === "each" && kind.switching) {
-    const expected = `any: with profile ${profile} a name leads to one server after another`
-    issues.push({ name: "addresses", value: show(addresses), expected })
+  const addresses = sound.addresses ?? (hosts.length > 1 && !kind.switching ? "each" : "any")
+  if (addresses === "each" && kind.switching) {
+    refuse("addresses", addresses, `any: with profile ${filled.profile} a name leads to one server after another`)
   }
-  if (followerReads === true && kind.followerReads === undefined) {
+  if (filled.followerReads && kind.followerReads === undefined) {
     const able = profiles.filter((name) => traits[name].followerReads !== undefined).join(", ")
-    issues.push({ name: "followerReads", value: "true", expected: `false, or the profile ${able}` })
+    refuse("followerReads", true, `false, or the profile ${able}`)
   }
-  const resolved: Resolved = {
-    host: hosts[0]?.host ?? "",
-    port: hosts[0]?.port ?? port,
+  const shared = Object.entries(sound.lanes ?? {}).find(([, lane]) => lane.shared !== undefined)
+  if (reset === "always" && shared !== undefined) {
+    refuse("reset", reset, `changed, or no shared sessions in lane ${shared[0]}: several callers use one at once`)
+  }
+  const startupParameters = sound.startupParameters ?? {}
+  if (filled.pooler === "transaction" && Object.keys(startupParameters).length > 0) {
+    const expected = "left out behind a pooler in transaction mode, which would give them to others"
+    issues.push({ name: fieldOf("startupParameters"), expected })
+  }
+  if (issues.length > 0) return failed()
+  return Result.succeed({
+    ...filled,
+    host: hosts[0]!.host,
+    port: hosts[0]!.port,
     hosts,
     addresses,
-    followerReads: followerReads === true,
-    target,
-    maxLag: millisOf(maxLag),
-    fallback,
-    zone,
-    name: text("name", user),
-    user,
-    password: given.password,
+    unset:
+      given.hosts === undefined && given.host === undefined ? `${fieldOf("url")} nor ${fieldOf("host")}` : undefined,
+    name: given.name ?? filled.user,
     // Whoever gives certificates wants to know who is there: nothing less, unless it is said.
-    sslmode: given.sslmode === undefined && given.tls !== undefined ? "verify-full" : oneOf("sslmode", sslModes),
-    tls: given.tls,
-    applicationName: given.applicationName === undefined ? undefined : text("applicationName", ""),
+    sslmode: given.sslmode ?? (given.tls === undefined ? filled.sslmode : "verify-full"),
     minConnections,
-    maxConnections,
-    connectionTimeout: millisOf(patience) ?? defaults.connectionTimeout,
-    connectTimeout: millis("connectTimeout"),
-    maxWaiting: whole("maxWaiting"),
-    idleTimeout: lives.idleTimeout,
-    maxLifetime: lives.maxLifetime,
-    statementTimeout: millis("statementTimeout"),
-    maxMessageSize: whole("maxMessageSize"),
-    reset: oneOf("reset", resets),
-    startupParameters: startupParametersOf(given, issues),
-    profile,
-    pooler: oneOf("pooler", poolers),
-    boot: oneOf("boot", boots),
-    shutdown: { graceful: shutdown("graceful"), hard: shutdown("hard") },
+    idleTimeout,
+    shutdown: fill(Table.shutdown, given.shutdown),
     lanes: given.lanes ?? {},
+    startupParameters,
     leakDetection: given.leakDetection
-  }
-  const shared = Object.entries(lanes.length > 0 ? {} : resolved.lanes).find(([, lane]) => lane.shared !== undefined)
-  if (resolved.reset === "always" && shared !== undefined) {
-    const expected = `changed, or no shared sessions in lane ${shared[0]}: several callers use one at once`
-    refuse("reset", resolved.reset, expected)
-  }
-  if (Number.isInteger(minConnections) && minConnections > sessions) {
-    const most = `${fieldOf("maxConnections")} (${resolved.maxConnections})`
-    refuse("minConnections", resolved.minConnections, `at most ${most}`)
-  }
-  return issues.length === 0 ? Result.succeed(resolved) : Result.fail(new InvalidConfiguration({ subject, issues }))
-}
-
-/** Parameters of the startup packet that have an option of their own, or none because a session could not work with them. */
-const ownParameters: Readonly<Record<string, string>> = {
-  user: "user",
-  database: "name",
-  application_name: "applicationName",
-  statement_timeout: "statementTimeout",
-  client_encoding: "none: sessions speak UTF8",
-  replication: "none",
-  options: "startupParameters itself",
-  default_transaction_read_only: "none: a report that does not declare writes only reads"
-}
-
-const startupParametersOf = (given: Options, issues: Array<Issue>): Readonly<Record<string, string>> => {
-  const parameters: unknown = given.startupParameters ?? {}
-  const refuse = (name: string, expected: string) => issues.push({ name: `startupParameters${name}`, expected })
-  if (typeof parameters !== "object" || parameters === null || Array.isArray(parameters)) {
-    refuse("", 'settings by name, such as { search_path: "tenant" }')
-    return {}
-  }
-  for (const [name, value] of Object.entries(parameters)) {
-    const own = ownParameters[name.toLowerCase()]
-    if (!/^[A-Za-z_][\w.]{0,62}$/.test(name)) refuse("", "names of settings")
-    else if (own !== undefined) refuse(`.${name}`, `left out: its option is ${own}`)
-    else if (typeof value !== "string" || value.includes("\0")) refuse(`.${name}`, "a text without NUL characters")
-  }
-  if (given.pooler === "transaction" && Object.keys(parameters).length > 0) {
-    refuse("", "left out behind a pooler in transaction mode, which would give them to others")
-  }
-  return parameters as Readonly<Record<string, string>>
-}
-
-const show = (value: unknown): string => {
-  if (typeof value === "string") return `"${value}"`
-  const { host, port } = Object(value) as Partial<Address>
-  return typeof host === "string" ? `${host}:${port}` : showAny(value)
+  })
 }

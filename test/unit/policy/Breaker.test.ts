@@ -263,8 +263,8 @@ describe("Breaker", () => {
         consecutiveFailures: 1,
         classify: (error: { readonly _tag: string }) => (error._tag === "Overloaded" ? "ignored" : "failure")
       })
-      const bulkhead = Bulkhead.make({ key: "k", permits: 0 })
-      yield* repeat(10, breaker.protect(bulkhead.withPermit(Effect.void), "n"))
+      const bulkhead = Bulkhead.make({ key: "k", permits: 1 })
+      yield* repeat(10, bulkhead.withPermit(breaker.protect(bulkhead.withPermit(Effect.void), "n")))
       assert.strictEqual(yield* stateOf(breaker as Breaker.Breaker), "closed")
     })
   )

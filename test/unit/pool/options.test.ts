@@ -11,51 +11,10 @@ import * as TestClock from "effect/testing/TestClock"
 import * as DatabaseConfig from "../../../packages/sdk/src/DatabaseConfig.ts"
 import * as DatabaseOptions from "../../../packages/sdk/src/DatabaseOptions.ts"
 import type { SessionPool } from "../../../packages/sdk/src/pool/SessionPool.ts"
-import { lengthWrongs, millisOf } from "../../../packages/sdk/src/internal/poolFields.ts"
+import { length as lengthField, millisOf } from "../../../packages/sdk/src/options/Field.ts"
+import { hostile, isShown, withField } from "../options/hostile.ts"
 import { FakeServer, type FakeSession } from "./FakeSession.ts"
 import { closings, hold, makePool, start, told } from "./fixture.ts"
-
-const hostile: ReadonlyArray<unknown> = [
-  0,
-  -1,
-  0.5,
-  1.5,
-  1e300,
-  Number.MAX_SAFE_INTEGER,
-  Number.NaN,
-  Infinity,
-  -Infinity,
-  "",
-  "soon",
-  "5",
-  "-5 seconds",
-  "40 days",
-  "infinity",
-  null,
-  true,
-  [],
-  [Number.NaN, 1],
-  {},
-  { seconds: Number.NaN },
-  { fortnights: 2 },
-  Object.create(null),
-  () => 1,
-  Symbol("x"),
-  10n,
-  new Date(0),
-  Duration.millis(-1)
-]
-
-/** Sets a field by its path: `lanes.report.cap`. */
-const withField = (path: string, value: unknown, base: object = {}): object => {
-  const [first, ...rest] = path.split(".")
-  const inner = (base as Record<string, unknown>)[first!] as object | undefined
-  return { ...base, [first!]: rest.length === 0 ? value : withField(rest.join("."), value, inner) }
-}
-
-/** A value that a message may show. */
-const isShown = (message: string, path: string): boolean =>
-  message.includes(`${path} is `) || message.includes(`${path}: `) || message.includes(`${path}.`)
 
 const ofLanes = [
   "lanes",
@@ -80,7 +39,8 @@ const among =
   (...values: ReadonlyArray<unknown>): Takes =>
   (value) =>
     values.includes(value)
-const length = among(0.5, 1.5, 1e300, Number.MAX_SAFE_INTEGER, "40 days", 10n)
+// A bare number that is too short to be meant is none of these.
+const length = among(1e300, Number.MAX_SAFE_INTEGER, "40 days")
 const zero = among(0)
 const forever = among(Infinity, "infinity")
 const empty: Takes = (value) =>
@@ -105,14 +65,13 @@ describe("a role", () => {
     shutdown: empty,
     "shutdown.graceful": either(length, zero),
     "shutdown.hard": either(length, zero),
-    // Longer than a lifetime is none: of the lengths above, those below 30 minutes.
-    idleTimeout: either(among(0.5, 1.5, 10n), zero, forever),
+    // Longer than a lifetime is none.
+    idleTimeout: either(zero, forever),
     maxLifetime: either(length, zero, forever),
     connectionTimeout: length,
-    // Null is as if it was not given.
-    minConnections: either(whole(0, 20), among(null)),
-    maxConnections: either(whole(1, 10_000), among(null)),
-    maxWaiting: either(whole(1, 1_000_000), among(null)),
+    minConnections: whole(0, 20),
+    maxConnections: whole(1, 10_000),
+    maxWaiting: whole(1, 1_000_000),
     // Which server serves: a word that is not known would be the wrong one in silence.
     target: among(),
     fallback: among(),
@@ -334,7 +293,7 @@ describe("a duration", () => {
     ] as const) {
       assert.strictEqual(millisOf(input), millis, String(input))
     }
-    assert.deepStrictEqual(lengthWrongs("x", 0, { zero: true }), [])
-    assert.lengthOf(lengthWrongs("x", 0, {}), 1)
+    assert.deepStrictEqual(lengthField({ zero: true }).check(0, "x"), [])
+    assert.lengthOf(lengthField().check(0, "x"), 1)
   })
 })

@@ -92,9 +92,9 @@ describe("an option of a database", () => {
   it("that is an address without a port that can be", () => {
     assert.strictEqual(
       problem({ hosts: [{ host: "10.0.0.1", port: 0 }] }),
-      "host is 10.0.0.1:0: must be addresses such as 10.0.0.1:5432"
+      "hosts[0].port is 0: must be a whole number from 1 to 65535"
     )
-    assert.strictEqual(problem({ hosts: [7] }), "host is 7: must be addresses such as 10.0.0.1:5432")
+    assert.strictEqual(problem({ hosts: [7] }), "hosts[0] is 7: must be an address such as 10.0.0.1:5432")
   })
 
   it("a secret that is not redacted is refused, and not shown", () => {
@@ -116,8 +116,8 @@ describe("an option of a pool", () => {
     Effect.gen(function* () {
       const error = yield* Effect.flip(makePool(new FakeServer(), { acquireTimeout: "soon" as never, keepalive: -1 }))
       assert.strictEqual(error._tag, "InvalidPoolOptions")
-      assert.include(error.message, 'acquireTimeout is "soon", but must be a duration')
-      assert.include(error.message, "keepalive is -1, but must be a duration")
+      assert.include(error.message, 'acquireTimeout is "soon": must be a duration')
+      assert.include(error.message, "keepalive is -1: must be a duration")
     })
   )
 })

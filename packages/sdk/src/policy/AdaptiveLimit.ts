@@ -6,6 +6,9 @@
  * of 5 ms and of 5 s in the same limit break it.
  */
 
+import { readOf, tableOf } from "../options/Field.ts"
+import * as Fields from "../options/policies.ts"
+
 /** `dropped`: the caller gave up or was wrong, which says nothing about the server. */
 export type Outcome = "ok" | "overload" | "dropped"
 
@@ -27,9 +30,22 @@ export interface Options {
   readonly initial?: number | undefined
 }
 
-const bounded = (options: Options) => {
-  const minimum = Math.max(1, options.minimum ?? 1)
-  const maximum = Math.max(minimum, options.maximum)
+export interface AimdOptions extends Options {
+  readonly backoff?: number | undefined
+  readonly slowMillis?: number | undefined
+}
+
+export interface GradientOptions extends Options {
+  readonly tolerance?: number | undefined
+  readonly smoothing?: number | undefined
+  readonly samples?: number | undefined
+}
+
+const aimdFields = tableOf<AimdOptions>()(Fields.aimd)
+const gradientFields = tableOf<GradientOptions>()(Fields.gradient)
+
+const bounded = (minimum: number, most: number) => {
+  const maximum = Math.max(minimum, most)
   return { minimum, maximum, clamp: (limit: number) => Math.min(maximum, Math.max(minimum, limit)) }
 }
 
@@ -39,12 +55,9 @@ const bounded = (options: Options) => {
  *
  * @param options.backoff default 0.9, and `slowMillis` default 5000 (Netflix concurrency-limits)
  */
-export const aimd = (
-  options: Options & { readonly backoff?: number | undefined; readonly slowMillis?: number | undefined }
-): AdaptiveLimit => {
-  const { clamp, maximum, minimum } = bounded(options)
-  const backoff = options.backoff ?? 0.9
-  const slowMillis = options.slowMillis ?? 5_000
+export const aimd = (options: AimdOptions): AdaptiveLimit => {
+  const { backoff, minimum, slowMillis } = readOf("AdaptiveLimit.aimd", aimdFields, options)
+  const { clamp, maximum } = bounded(minimum, options.maximum)
   let limit = clamp(options.initial ?? maximum)
   return {
     name: "aimd",
@@ -68,17 +81,9 @@ export const aimd = (
  * @param options.smoothing how fast the limit follows, in (0, 1]; default 0.2
  * @param options.samples the length of the long average; default 600 (all three: Netflix concurrency-limits, Gradient2)
  */
-export const gradient = (
-  options: Options & {
-    readonly tolerance?: number | undefined
-    readonly smoothing?: number | undefined
-    readonly samples?: number | undefined
-  }
-): AdaptiveLimit => {
-  const { clamp, maximum, minimum } = bounded(options)
-  const tolerance = options.tolerance ?? 1.5
-  const smoothing = options.smoothing ?? 0.2
-  const samples = options.samples ?? 600
+export const gradient = (options: GradientOptions): AdaptiveLimit => {
+  const { minimum, samples, smoothing, tolerance } = readOf("AdaptiveLimit.gradient", gradientFields, options)
+  const { clamp, maximum } = bounded(minimum, options.maximum)
   let limit = clamp(options.initial ?? maximum)
   let long = 0
   let short = 0

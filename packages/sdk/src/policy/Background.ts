@@ -10,6 +10,8 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import { readOf, tableOf } from "../options/Field.ts"
+import { background as table } from "../options/policies.ts"
 import { emit } from "./PolicyEvents.ts"
 import { after, millisOf } from "./Time.ts"
 
@@ -83,15 +85,23 @@ export const idle = (grace: Duration.Input): Effect.Effect<number> =>
     })
   })
 
+export interface Options {
+  readonly grace?: Duration.Input | undefined
+}
+
+const fields = tableOf<Options>()(table)
+
 /**
  * A supervisor for a part of the process. When the layer closes, it waits for the work behind the callers.
  *
  * @param options.grace how long at the most (default 5 seconds: the driver's bound for draining a cancelled query)
  */
-export const layer = (options?: { readonly grace?: Duration.Input | undefined }): Layer.Layer<never> =>
-  Layer.effect(
+export const layer = (options: Options = {}): Layer.Layer<never> => {
+  const { grace } = readOf("Background.layer", fields, options)
+  return Layer.effect(
     CurrentSupervisor,
     Effect.acquireRelease(Effect.sync(makeSupervisor), (supervisor) =>
-      Effect.provideService(idle(options?.grace ?? "5 seconds"), CurrentSupervisor, supervisor)
+      Effect.provideService(idle(grace), CurrentSupervisor, supervisor)
     )
   )
+}

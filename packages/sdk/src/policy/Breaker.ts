@@ -28,6 +28,8 @@ import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import { tagOf } from "../internal/tagOf.ts"
+import { readOf, tableOf } from "../options/Field.ts"
+import { breaker as table } from "../options/policies.ts"
 import { CircuitOpen, type LastError } from "../ReportError.ts"
 import { Circuit, type Mode, type Signal, type State, type Ticket } from "./BreakerState.ts"
 import * as BreakerWindow from "./BreakerWindow.ts"
@@ -147,24 +149,26 @@ interface Entry {
   lastOpenMillis: number
 }
 
+const fields = tableOf<Options>()(table)
+
 const firstOpen = 5_000
 const longestOpen = 60_000
 
 export const make = <E = unknown>(options: Options<E>): Breaker<E> => {
-  const { classify, name } = options
+  const filled = readOf("Breaker.make", fields, options)
+  const { hangAfter: hangMillis, name, probes } = filled as typeof filled & { readonly name: string }
+  const { classify } = options
   const timed = typeof options.window === "object" ? millisOf(options.window.time) : undefined
   const size = typeof options.window === "number" ? options.window : 50
   const slowMillis = options.slowCalls === undefined ? undefined : millisOf(options.slowCalls.longerThan)
-  const hangMillis = options.hangAfter === undefined ? undefined : millisOf(options.hangAfter)
-  const probes = options.probes ?? 1
   const rules = {
-    failureRate: options.failureRate === false ? undefined : (options.failureRate ?? 0.5),
+    failureRate: filled.failureRate === false ? undefined : filled.failureRate,
     slowRate: options.slowCalls?.rate,
-    minimumCalls: Math.min(options.minimumCalls ?? 10, timed === undefined ? size : Infinity),
-    consecutiveFailures: options.consecutiveFailures === false ? undefined : (options.consecutiveFailures ?? 5),
+    minimumCalls: Math.min(filled.minimumCalls, timed === undefined ? size : Infinity),
+    consecutiveFailures: filled.consecutiveFailures === false ? undefined : filled.consecutiveFailures,
     probes,
-    successes: options.successes ?? probes,
-    leaseMillis: millisOf(options.probeLease ?? "30 seconds")
+    successes: filled.successes ?? probes,
+    leaseMillis: filled.probeLease
   }
   const entries = new Map<string, Entry>()
   const watchers = new Set<(change: Change) => void>()
@@ -206,7 +210,7 @@ export const make = <E = unknown>(options: Options<E>): Breaker<E> => {
       if (signal !== "timeout") return signal
       return hangMillis !== undefined && elapsed >= hangMillis ? "failure" : "ignored"
     }
-    return CauseModule.hasDies(cause) ? (options.defects ?? "failure") : "ignored"
+    return CauseModule.hasDies(cause) ? filled.defects : "ignored"
   }
 
   /** Sets how long the circuit stays open. Until the schedule has answered, the time before holds. */

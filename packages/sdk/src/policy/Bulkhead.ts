@@ -18,6 +18,8 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
+import { readOf, tableOf } from "../options/Field.ts"
+import { bulkhead as table } from "../options/policies.ts"
 import { tagOf } from "../internal/tagOf.ts"
 import { Overloaded } from "../ReportError.ts"
 import type { AdaptiveLimit, Outcome } from "./AdaptiveLimit.ts"
@@ -26,7 +28,7 @@ import * as Caller from "./Caller.ts"
 import * as Deadline from "./Deadline.ts"
 import * as FairQueue from "./FairQueue.ts"
 import { emit } from "./PolicyEvents.ts"
-import { after, millisOf, nowOf } from "./Time.ts"
+import { after, nowOf } from "./Time.ts"
 
 export interface Options {
   readonly key: string
@@ -279,14 +281,16 @@ class Lease implements Background.Holder, FairQueue.Entry {
   }
 }
 
+const fields = tableOf<Options>()(table)
+
 export const make = (options: Options): Bulkhead => {
+  const { maxWait, queue } = readOf("Bulkhead.make", fields, options)
   const { adaptive, key } = options
-  const maxWait = options.maxWait === undefined ? undefined : millisOf(options.maxWait)
   const shared: Shared = {
     key,
     queue: FairQueue.make<Lease>(),
     adaptive,
-    maxQueue: options.queue ?? 0,
+    maxQueue: queue,
     maxWait,
     isOverload: options.overload ?? isAttemptTimeout,
     permits: adaptive?.current() ?? options.permits,

@@ -24,6 +24,8 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import { dual } from "effect/Function"
+import { refuse, tableOf } from "../options/Field.ts"
+import { deadline as table } from "../options/policies.ts"
 import { DeadlineExceeded, type LastError } from "../ReportError.ts"
 import * as Background from "./Background.ts"
 import { lastErrorField, lastErrorOf } from "./LastError.ts"
@@ -79,6 +81,16 @@ export interface Options {
   readonly duration: Duration.Input
   /** The phase until some policy knows better. Default: `attempt`. */
   readonly phase?: Phase | undefined
+}
+
+const fields = tableOf<Options>()(table)
+
+/** Asked at each call: what is plain is looked at no further. */
+const durationOf = (subject: string, options: Options): number => {
+  const { duration, key, phase } = options ?? {}
+  const isPlain = typeof duration === "number" && !Number.isNaN(duration) && typeof key === "string" && key !== ""
+  if (!isPlain || phase !== undefined) refuse(subject, fields, options)
+  return millisOf(duration!)
 }
 
 const progressOf = (progress: Progress): Progress => {
@@ -268,9 +280,10 @@ export const leave = (
 export const within: {
   (options: Options): <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | DeadlineExceeded, R>
   <A, E, R>(self: Effect.Effect<A, E, R>, options: Options): Effect.Effect<A, E | DeadlineExceeded, R>
-} = dual(2, <A, E, R>(self: Effect.Effect<A, E, R>, options: Options) =>
-  withinMillis(self, options.key, millisOf(options.duration), options.phase ?? "attempt")
-)
+} = dual(2, <A, E, R>(self: Effect.Effect<A, E, R>, options: Options) => {
+  const millis = durationOf("Deadline.within", options)
+  return withinMillis(self, options.key, millis, options.phase ?? "attempt")
+})
 
 const remember = (progress: Progress, cause: Cause.Cause<unknown>): void => {
   const error = Cause.findErrorOption(cause)
@@ -310,9 +323,10 @@ const attemptMillis = <A, E, R>(
 export const attempt: {
   (options: Options): <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | AttemptTimeout, R>
   <A, E, R>(self: Effect.Effect<A, E, R>, options: Options): Effect.Effect<A, E | AttemptTimeout, R>
-} = dual(2, <A, E, R>(self: Effect.Effect<A, E, R>, options: Options) =>
-  attemptMillis(self, options.key, millisOf(options.duration))
-)
+} = dual(2, <A, E, R>(self: Effect.Effect<A, E, R>, options: Options) => {
+  const millis = durationOf("Deadline.attempt", options)
+  return attemptMillis(self, options.key, millis)
+})
 
 /** Milliseconds that the fiber has left. `Infinity` without a deadline, never below zero. */
 export const remainingOf = (fiber: Fiber.Fiber<unknown, unknown>): number => {
@@ -389,6 +403,7 @@ export interface Policy {
 
 /** A deadline made once, for many calls. */
 export const make = (options: Options): Policy => {
+  refuse("Deadline.make", fields, options)
   const { key, phase = "attempt" } = options
   const millis = millisOf(options.duration)
   return {
@@ -407,6 +422,7 @@ export interface AttemptPolicy {
 
 /** An attempt's timeout made once, for many calls. */
 export const makeAttempt = (options: Options): AttemptPolicy => {
+  refuse("Deadline.makeAttempt", fields, options)
   const { key } = options
   const millis = millisOf(options.duration)
   return {

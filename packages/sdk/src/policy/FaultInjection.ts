@@ -16,6 +16,8 @@ import type * as Fiber from "effect/Fiber"
 import { dual } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Random from "effect/Random"
+import { group, list, refuse, tableOf } from "../options/Field.ts"
+import { fault as table } from "../options/policies.ts"
 import { emit } from "./PolicyEvents.ts"
 
 export interface Fault {
@@ -33,6 +35,8 @@ export interface Fault {
   readonly hang?: boolean | undefined
 }
 
+const fields = tableOf<Fault>()(table)
+
 /** The plan in force. Default: none. */
 export const Current: Context.Reference<ReadonlyArray<Fault> | undefined> = Context.Reference(
   "@sluice/sdk/policy/FaultInjection",
@@ -40,7 +44,14 @@ export const Current: Context.Reference<ReadonlyArray<Fault> | undefined> = Cont
 )
 
 /** Puts a plan into force. Faults are rolled in order; delays add up, the first error or hang ends it. */
-export const layer = (faults: ReadonlyArray<Fault>): Layer.Layer<never> => Layer.succeed(Current, faults)
+export const layer = (faults: ReadonlyArray<Fault>): Layer.Layer<never> => {
+  refuse(
+    "FaultInjection.layer",
+    { faults: list(group(fields, "{ rate: 0.1, hang: true }").check, "", { empty: true }) },
+    { faults }
+  )
+  return Layer.succeed(Current, faults)
+}
 
 /** Whether anything may befall the work of a fiber. */
 export const isPlanned = (fiber: Fiber.Fiber<unknown, unknown>): boolean => fiber.getRef(Current) !== undefined

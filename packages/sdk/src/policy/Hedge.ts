@@ -15,6 +15,8 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
+import { readOf, tableOf } from "../options/Field.ts"
+import { hedge as table } from "../options/policies.ts"
 import * as Background from "./Background.ts"
 import * as Latency from "./Latency.ts"
 import { emit } from "./PolicyEvents.ts"
@@ -61,11 +63,11 @@ export interface Hedge<in E = unknown> {
   ) => Effect.Effect<A, E1, R>
 }
 
+const fields = tableOf<Options>()(table)
+
 export const make = <E = unknown>(options: Options<E>): Hedge<E> => {
+  const { deposits, max, minimumMillis: minimum } = readOf("Hedge.make", fields, options)
   const { budget, fatal, key } = options
-  const max = options.max ?? 1
-  const deposits = options.deposits ?? true
-  const minimum = options.minimumMillis ?? 1
   const wanted = options.after ?? { percentile: 0.95 }
   const { percentile } = wanted as { readonly percentile?: number }
   const fixed = percentile === undefined ? millisOf(wanted as Duration.Input) : undefined

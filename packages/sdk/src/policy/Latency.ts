@@ -1,6 +1,8 @@
 /**
  * How long calls took lately, and the percentiles of it.
  */
+import { readOf, tableOf } from "../options/Field.ts"
+import { latency as table } from "../options/policies.ts"
 
 export interface Options {
   /** How many of the last calls count. Default 128. */
@@ -16,9 +18,12 @@ export interface Latency {
   readonly count: () => number
 }
 
-export const make = (options?: Options): Latency => {
-  const size = options?.samples ?? 128
-  const minimum = Math.min(options?.minimum ?? 20, size)
+const fields = tableOf<Options>()(table)
+
+export const make = (options: Options = {}): Latency => {
+  const filled = readOf("Latency.make", fields, options)
+  const size = filled.samples
+  const minimum = Math.min(filled.minimum, size)
   // Sorting for every question would cost more than most policies; a quarter of the samples later is soon enough.
   const staleAfter = Math.max(1, size >> 2)
   const ring = new Float64Array(size)

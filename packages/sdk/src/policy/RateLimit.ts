@@ -14,11 +14,13 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
+import { readOf, tableOf } from "../options/Field.ts"
+import { rateLimit as table } from "../options/policies.ts"
 import { Overloaded } from "../ReportError.ts"
 import * as Caller from "./Caller.ts"
 import * as Deadline from "./Deadline.ts"
 import { emit } from "./PolicyEvents.ts"
-import { millisOf, nowOf } from "./Time.ts"
+import { nowOf } from "./Time.ts"
 
 export interface Options {
   readonly key: string
@@ -53,12 +55,13 @@ export interface RateLimit {
 // Tenants come and go: from this many on, those whose bucket is full again are forgotten.
 const sweepAt = 1024
 
+const fields = tableOf<Options>()(table)
+
 export const make = (options: Options): RateLimit => {
+  const filled = readOf("RateLimit.make", fields, options)
   const { key, limit } = options
-  const windowMillis = millisOf(options.window)
-  const burst = options.burst ?? limit
-  const perTenant = options.perTenant ?? false
-  const maxWait = millisOf(options.maxWait ?? 0)
+  const { burst = limit, maxWait, perTenant } = filled
+  const windowMillis = filled.window!
   const interval = windowMillis / limit
   const depth = burst * interval
   /** For each tenant the instant at which its bucket is full again. */

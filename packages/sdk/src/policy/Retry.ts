@@ -25,12 +25,14 @@ import type * as Fiber from "effect/Fiber"
 import * as Pull from "effect/Pull"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
+import { readOf, tableOf } from "../options/Field.ts"
+import { retry as table } from "../options/policies.ts"
 import { tagOf } from "../internal/tagOf.ts"
 import * as Deadline from "./Deadline.ts"
 import * as Jitter from "./Jitter.ts"
 import { emit } from "./PolicyEvents.ts"
 import type { RetryBudget } from "./RetryBudget.ts"
-import { clockOf, millisOf, now, nowOf } from "./Time.ts"
+import { clockOf, now, nowOf } from "./Time.ts"
 
 /** What is to be done about an error. */
 export interface Decision {
@@ -108,13 +110,12 @@ const stepOf = <E, R>(schedule: Schedule.Schedule<unknown, E, never, R>): Effect
 
 const first: Attempt<never> = { number: 1, previous: undefined }
 
+const fields = tableOf<Options<unknown>>()(table)
+
 export const make = <E, R = never>(options: Options<E, R>): Policy<E, R> => {
+  const { cap, jitter, retries, usefulMillis: useful } = readOf("Retry.make", fields, options)
   const { budget, classify, key } = options
   const schedule = options.schedule ?? (Schedule.exponential("100 millis") as Schedule.Schedule<unknown, E, never, R>)
-  const retries = options.retries ?? 2
-  const cap = millisOf(options.cap ?? "2 seconds")
-  const jitter = options.jitter ?? "full"
-  const useful = options.usefulMillis ?? 0
 
   /** Why not to retry after all, or how long to wait first. Draws from the budget. */
   const decide = (

@@ -8,7 +8,9 @@
 import * as Clock from "effect/Clock"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import { millisOf, now } from "./Time.ts"
+import { readOf, tableOf } from "../options/Field.ts"
+import { retryBudget as table } from "../options/policies.ts"
+import { now } from "./Time.ts"
 
 export interface Options {
   readonly key: string
@@ -42,10 +44,10 @@ export interface RetryBudget {
 // window, not only for those that begin with a bucket.
 const buckets = 10
 
+const fields = tableOf<Options>()(table)
+
 export const make = (options: Options): RetryBudget => {
-  const ratio = options.ratio ?? 0.2
-  const minimum = options.minimum ?? 3
-  const windowMillis = millisOf(options.window ?? "10 seconds")
+  const { minimum, ratio, window: windowMillis } = readOf("RetryBudget.make", fields, options)
   const width = windowMillis / buckets
   const size = buckets + 1
   const deposits = new Float64Array(size)

@@ -19,13 +19,15 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Random from "effect/Random"
+import { readOf, tableOf } from "../options/Field.ts"
+import { shed as table } from "../options/policies.ts"
 import { tagOf } from "../internal/tagOf.ts"
 import { Overloaded } from "../ReportError.ts"
 import * as Caller from "./Caller.ts"
 import * as Deadline from "./Deadline.ts"
 import * as Latency from "./Latency.ts"
 import { emit } from "./PolicyEvents.ts"
-import { millisOf, nowOf } from "./Time.ts"
+import { nowOf } from "./Time.ts"
 
 export interface Options<E = unknown> {
   readonly key: string
@@ -101,14 +103,13 @@ const makeCounter = (windowMillis: number) => {
   }
 }
 
+const fields = tableOf<Options>()(table)
+
 export const make = <E = unknown>(options: Options<E>): Shed<E> => {
+  const filled = readOf("Shed.make", fields, options)
+  const { dark, k, maxShare, minimumCalls, window: windowMillis } = filled
   const { key } = options
-  const k = options.k ?? 2
-  const windowMillis = millisOf(options.window ?? "2 minutes")
-  const minimumCalls = options.minimumCalls ?? 20
-  const maxShare = options.maxShare ?? 0.9
-  const deadlines = options.deadlines === false ? undefined : (options.deadlines ?? 0.2)
-  const dark = options.dark ?? false
+  const deadlines = filled.deadlines === false ? undefined : filled.deadlines
   const overload = options.overload ?? (isOverload as (error: E) => boolean)
   const latency = Latency.make()
   const requests = makeCounter(windowMillis)

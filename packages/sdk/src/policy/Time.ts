@@ -18,8 +18,11 @@ export const clockOf = (fiber: Fiber.Fiber<unknown, unknown>): Clock.Clock => fi
 /** {@link now} by the clock of a fiber. */
 export const nowOf = (fiber: Fiber.Fiber<unknown, unknown>): number => now(fiber.getRef(Clock.Clock))
 
-/** Milliseconds of a duration; infinite stays infinite. */
-export const millisOf = (duration: Duration.Input): number => Duration.toMillis(Duration.fromInputUnsafe(duration))
+/** Milliseconds of a duration; infinite stays infinite, as a text too, which Effect does not know. */
+export const millisOf = (duration: Duration.Input): number =>
+  typeof duration === "string" && /^infinity$/i.test(duration)
+    ? Infinity
+    : Duration.toMillis(Duration.fromInputUnsafe(duration))
 
 const nothing = (): void => {}
 

@@ -6,23 +6,9 @@ import type * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type { SqlError } from "effect/sql/SqlError"
-import { fields, unknownFields } from "../internal/fields.ts"
-import {
-  groupWrongs,
-  isRecord,
-  lanesWrongs,
-  leakWrongs,
-  lengthWrongs,
-  lifetimes,
-  limitOf,
-  millisOf,
-  oneOfWrongs,
-  optional,
-  reservedWrongs,
-  show,
-  wholeWrongs,
-  type Wrong
-} from "../internal/poolFields.ts"
+import { fill, type Filled, issuesIn, line, soundIn, tableOf } from "../options/Field.ts"
+import { poolFields as fields } from "../options/pool.ts"
+import { laneIssues, leakDetection, lifetimeIssues } from "../options/role.ts"
 import type { LastError } from "../ReportError.ts"
 import type { Poolable } from "./Poolable.ts"
 import type { PoolListener } from "./PoolEvents.ts"
@@ -138,158 +124,24 @@ export class InvalidPoolOptions extends Schema.TaggedError<InvalidPoolOptions>("
   }
 }
 
-/** The options in the pool's own units: milliseconds and whole numbers. */
-export interface Settings {
-  readonly acquireTimeout: number
-  readonly maxWaiting: number
-  readonly connectConcurrency: number
-  readonly permanentPause: number
-  readonly failFastAfter: number
-  readonly connectPatience: number
-  readonly idleTimeout: number
-  readonly maxLifetime: number
-  readonly lifetimeJitter: number
-  readonly validateAfterIdle: number
-  readonly keepalive: number
-  readonly drainOverflow: "hold" | "destroy"
-  readonly housekeepingInterval: number
-  readonly closeGraceful: number
-  readonly closeHard: number
+const table = tableOf<PoolOptions<any>>()(fields)
+
+/** The options in the pool's own units, filled in: milliseconds and whole numbers. */
+export interface Settings extends Filled<typeof table> {
   readonly leakThreshold: number
   readonly stackEvery: number
 }
 
-const known = {
-  pool: fields<PoolOptions<Poolable>>({
-    name: true,
-    connect: true,
-    classifyConnect: true,
-    refreshPassword: true,
-    describeError: true,
-    min: true,
-    max: true,
-    control: true,
-    maxWaiting: true,
-    acquireTimeout: true,
-    connectConcurrency: true,
-    connectBackoff: true,
-    permanentPause: true,
-    failFastAfter: true,
-    connectPatience: true,
-    idleTimeout: true,
-    maxLifetime: true,
-    lifetimeJitter: true,
-    validateAfterIdle: true,
-    keepalive: true,
-    drainBudget: true,
-    drainOverflow: true,
-    lanes: true,
-    boot: true,
-    leakDetection: true,
-    hooks: true,
-    housekeepingInterval: true,
-    closeGraceful: true,
-    closeHard: true,
-    listener: true
-  }),
-  // `shared` is the business of who uses the pool.
-  lane: [...fields<LaneOptions>({ reserved: true, cap: true, maxWaiting: true, priority: true }), "shared"],
-  boot: fields<BootOptions>({ mode: true, schedule: true }),
-  leakDetection: fields<LeakOptions>({ threshold: true, stackEvery: true }),
-  hooks: fields<PoolHooks<Poolable>>({ afterConnect: true, beforeReuse: true, afterRelease: true })
-}
-
-const none = (given: unknown, names: ReadonlyArray<string>, path = ""): ReadonlyArray<string> =>
-  isRecord(given) ? unknownFields(given, names, path).map(({ name, problem }) => `${name}: ${problem}`) : []
-
-const unknownIn = ({ boot, hooks, lanes, leakDetection, ...options }: PoolOptions<any>): ReadonlyArray<string> => [
-  ...none(options, known.pool),
-  ...none(boot, known.boot, "boot."),
-  ...none(hooks, known.hooks, "hooks."),
-  ...Object.entries(lanes ?? {}).flatMap(([name, lane]) => none(lane, known.lane, `lanes.${name}.`)),
-  ...none(leakDetection, known.leakDetection, "leakDetection.")
-]
-
-/** How each duration may be. */
-const durations = {
-  acquireTimeout: { infinite: true },
-  permanentPause: {},
-  failFastAfter: { zero: true, infinite: true },
-  connectPatience: { zero: true, infinite: true },
-  validateAfterIdle: { zero: true, infinite: true },
-  keepalive: { zero: true, infinite: true },
-  housekeepingInterval: { infinite: true },
-  closeGraceful: { zero: true, infinite: true },
-  closeHard: { zero: true, infinite: true }
-} as const
-
-const isFunction = (name: string, value: unknown): ReadonlyArray<Wrong> =>
-  value === undefined || typeof value === "function" ? [] : [{ name, value: show(value), expected: "a function" }]
-
-const isSchedule = (name: string, value: unknown): ReadonlyArray<Wrong> =>
-  value === undefined || Schedule.isSchedule(value) ? [] : [{ name, value: show(value), expected: "a Schedule" }]
-
-/** Fields whose value cannot be, whatever the others are. */
-const wrongIn = (options: PoolOptions<any>): ReadonlyArray<Wrong> => {
-  const { boot, drainOverflow, hooks, leakDetection, lifetimeJitter: jitter = 0, listener } = options
-  return [
-    ...Object.entries(durations).flatMap(([name, may]) => {
-      const value = options[name as keyof typeof durations]
-      return optional(value, () => lengthWrongs(name, value, may))
-    }),
-    ...lifetimesOf(options).wrongs,
-    ...leakWrongs(leakDetection),
-    ...optional(drainOverflow, () => oneOfWrongs("drainOverflow", drainOverflow, ["hold", "destroy"])),
-    ...(typeof jitter === "number" && jitter >= 0 && jitter < 1
-      ? []
-      : [{ name: "lifetimeJitter", value: show(jitter), expected: "at least 0 and below 1" }]),
-    ...isSchedule("connectBackoff", options.connectBackoff),
-    ...groupWrongs("boot", boot, '{ mode: "fill" }', ({ mode, schedule }) => [
-      ...oneOfWrongs("boot.mode", mode, ["lazy", "connect-one", "fill"]),
-      ...isSchedule("boot.schedule", schedule)
-    ]),
-    ...groupWrongs("hooks", hooks, "{ afterConnect }", (each) =>
-      known.hooks.flatMap((name) => isFunction(`hooks.${name}`, each[name]))
-    ),
-    ...groupWrongs("listener", listener, "{ onEvent }", ({ onAcquire, onEvent, onRelease }) => [
-      ...isFunction("listener.onAcquire", onAcquire),
-      ...isFunction("listener.onEvent", onEvent),
-      ...isFunction("listener.onRelease", onRelease)
-    ])
-  ]
-}
-
-const lifetimesOf = ({ idleTimeout, maxLifetime }: PoolOptions<any>) =>
-  lifetimes(
-    idleTimeout,
-    maxLifetime,
-    { idleTimeout: 600_000, maxLifetime: 1_800_000 },
-    { idleTimeout: "idleTimeout", maxLifetime: "maxLifetime" }
-  )
-
-const millis = (input: Duration.Input | undefined, otherwise: number): number =>
-  input === undefined ? otherwise : (millisOf(input) ?? otherwise)
-
-export const settingsOf = <S extends Poolable>(options: PoolOptions<S>): Settings => {
-  const { idleTimeout, maxLifetime } = lifetimesOf(options)
+export const settingsOf = (options: PoolOptions<any>): Settings => {
+  const filled = fill(table, options)
+  const { stackEvery, threshold } = fill(leakDetection, options.leakDetection)
   return {
-    acquireTimeout: millis(options.acquireTimeout, 30_000),
-    maxWaiting: options.maxWaiting ?? 10_000,
-    connectConcurrency: options.connectConcurrency ?? 2,
-    permanentPause: millis(options.permanentPause, 30_000),
-    failFastAfter: millis(options.failFastAfter, 2_000),
-    connectPatience: millis(options.connectPatience, 1_000),
-    idleTimeout,
-    maxLifetime,
-    lifetimeJitter: options.lifetimeJitter ?? 0.1,
-    validateAfterIdle: millis(options.validateAfterIdle, 1_000),
-    keepalive: limitOf(options.keepalive ?? Infinity) ?? Infinity,
-    drainOverflow: options.drainOverflow ?? "hold",
-    housekeepingInterval: millis(options.housekeepingInterval, 1_000),
-    closeGraceful: millis(options.closeGraceful, 5_000),
-    closeHard: millis(options.closeHard, 2_000),
-    leakThreshold: millis(options.leakDetection?.threshold, Infinity),
-    stackEvery: options.leakDetection?.stackEvery ?? 0
+    ...filled,
+    // The default gives way to a lifetime that is shorter; whoever names both means both.
+    idleTimeout:
+      options.idleTimeout === undefined ? Math.min(filled.idleTimeout, filled.maxLifetime) : filled.idleTimeout,
+    leakThreshold: threshold ?? Infinity,
+    stackEvery
   }
 }
 
@@ -299,22 +151,15 @@ export const defaultConnectBackoff: Schedule.Schedule<unknown, SqlError> = Sched
   Schedule.spaced("750 millis")
 ])
 
-const told = (wrongs: ReadonlyArray<Wrong>): Array<string> =>
-  wrongs.map(({ expected, name, value }) => `${name} is ${value}, but must be ${expected}`)
-
 /** The lanes within `max`: the control lane's sessions are its own, where it has any. */
 const lanesWithin = ({ lanes }: PoolOptions<any>, control: number): NonNullable<PoolOptions<any>["lanes"]> =>
   Object.fromEntries(Object.entries(lanes ?? {}).filter(([name]) => name !== controlLane || control === 0))
 
-/** Everything that is wrong with a size, and with what the lanes keep of it. */
-export const sizeIssues = (options: PoolOptions<any>, min: number, max: number, control: number): Array<string> => {
-  const wrongs = [...wholeWrongs("max", max, 1), ...wholeWrongs("min", min, 0)]
-  if (wrongs.length > 0) return told(wrongs)
-  return [
-    ...(min > max ? [`min (${min}) is above max (${max})`] : []),
-    ...told(reservedWrongs(lanesWithin(options, control), max, "max"))
-  ]
-}
+/** What is wrong with sizes that are right by themselves, and with what the lanes keep of them. */
+const sizeIssues = (options: PoolOptions<any>, min: number, max: number, control: number): Array<string> => [
+  ...(min > max ? [`min (${min}) is above max (${max})`] : []),
+  ...laneIssues(lanesWithin(options, control), max, "max").map(line)
+]
 
 export interface Sizes {
   readonly min: number
@@ -323,35 +168,47 @@ export interface Sizes {
   readonly drainBudget: number
 }
 
-/** The sizes of a new pool; what was given is not checked yet. */
+/** The sizes of a new pool, whose options are right. */
 export const sizesOf = (options: PoolOptions<any>): Sizes => {
-  const max = options.max ?? 20
-  const known = Number.isInteger(max)
+  const { control, max, min } = fill(table, options)
   return {
     max,
-    min: options.min ?? (known ? Math.min(2, max) : 0),
-    control: options.control ?? 1,
-    drainBudget: options.drainBudget ?? (known ? Math.max(1, Math.ceil(max / 4)) : 1)
+    min: options.min ?? Math.min(min, max),
+    control,
+    drainBudget: options.drainBudget ?? Math.max(1, Math.ceil(max / 4))
   }
 }
 
 /** Everything that is wrong with the options of a new pool. */
-export const optionIssues = (
-  options: PoolOptions<any>,
-  settings: Settings,
-  { control, drainBudget, max, min }: Sizes
-): Array<string> => {
-  const lanes = lanesWrongs(options.lanes, Number.isInteger(max) ? max : Infinity)
+export const optionIssues = (options: PoolOptions<any>): Array<string> => {
+  const issues = issuesIn(table, options).map(line)
+  if (typeof options !== "object" || options === null) return issues
+  const sound = soundIn(table, options)
+  const isSound = (name: "max" | "maxLifetime"): boolean => options[name] === undefined || sound[name] !== undefined
+  const { control, max, min } = sizesOf(sound)
+  const names = { idleTimeout: "idleTimeout", maxLifetime: "maxLifetime" }
   return [
-    ...unknownIn(options),
-    ...told([
-      ...lanes,
-      ...wrongIn(options),
-      ...wholeWrongs("maxWaiting", settings.maxWaiting, 1),
-      ...wholeWrongs("connectConcurrency", settings.connectConcurrency, 1),
-      ...wholeWrongs("drainBudget", drainBudget, 0),
-      ...wholeWrongs("control", control, 0)
-    ]),
-    ...sizeIssues(lanes.length > 0 ? { ...options, lanes: {} } : options, min, max, control)
+    ...issues,
+    ...(isSound("maxLifetime") ? lifetimeIssues(sound.idleTimeout, settingsOf(sound), names).map(line) : []),
+    ...(isSound("max") ? sizeIssues(sound, min, max, control) : [])
   ]
+}
+
+const sizeFields = { min: fields.min, max: fields.max }
+
+/** What is wrong with a new size of a living pool, which was `now`. */
+export const resizeIssues = (options: PoolOptions<any>, size: unknown, now: Sizes): Array<string> => {
+  const issues = issuesIn(sizeFields, size).map(line)
+  if (issues.length > 0) return issues
+  const { max, min } = resized(size as Partial<Sizes>, now)
+  return sizeIssues(options, min, max, now.control)
+}
+
+/** A new size that was given in part: the minimum gives way to a maximum that is less. */
+export const resized = (
+  size: { readonly min?: number | undefined; readonly max?: number | undefined },
+  now: Pick<Sizes, "min" | "max">
+): Pick<Sizes, "min" | "max"> => {
+  const max = size.max ?? now.max
+  return { max, min: size.min ?? Math.min(now.min, max) }
 }

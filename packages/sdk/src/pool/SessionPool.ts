@@ -25,7 +25,8 @@ import * as PubSub from "effect/PubSub"
 import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { lengthWrongs, millisOf } from "../internal/poolFields.ts"
+import { readOf } from "../options/Field.ts"
+import { closing as closingFields, ready as readyFields } from "../options/pool.ts"
 import type { DatabaseUnavailable, PoolAccount } from "../ReportError.ts"
 import * as Backoff from "./Backoff.ts"
 import { Closing } from "./Closing.ts"
@@ -41,7 +42,8 @@ import {
   type PoolOptions,
   settingsOf,
   sizesOf,
-  sizeIssues
+  resized,
+  resizeIssues
 } from "./PoolOptions.ts"
 import * as Report from "./PoolReport.ts"
 import { Readiness } from "./Readiness.ts"
@@ -125,10 +127,13 @@ export interface SessionPool<S extends Poolable> {
 export const make = Effect.fnUntraced(function* <S extends Poolable>(
   options: PoolOptions<S>
 ): Effect.fn.Return<SessionPool<S>, DatabaseUnavailable | InvalidPoolOptions, Scope.Scope> {
+  const issues = optionIssues(options)
+  if (issues.length > 0) {
+    const name: unknown = options?.name
+    return yield* new InvalidPoolOptions({ pool: typeof name === "string" ? name : "a pool", issues })
+  }
   const settings = settingsOf(options)
   const { control, drainBudget, max, min } = sizesOf(options)
-  const issues = optionIssues(options, settings, { min, max, control, drainBudget })
-  if (issues.length > 0) return yield* new InvalidPoolOptions({ pool: options.name, issues })
 
   const scope = yield* Effect.scope
   const clock = yield* Clock.Clock
@@ -163,15 +168,13 @@ export const make = Effect.fnUntraced(function* <S extends Poolable>(
   }
 
   const close: SessionPool<S>["close"] = (limits) =>
-    Effect.suspend(() =>
-      Effect.andThen(
-        closing.run(
-          lengthOf("close: graceful", limits?.graceful ?? settings.closeGraceful),
-          lengthOf("close: hard", limits?.hard ?? settings.closeHard)
-        ),
+    Effect.suspend(() => {
+      const asked = readOf("SessionPool.close", closingFields, limits ?? {})
+      return Effect.andThen(
+        closing.run(asked.graceful ?? settings.closeGraceful, asked.hard ?? settings.closeHard),
         PubSub.shutdown(pubsub)
       )
-    )
+    })
   yield* Scope.addFinalizer(scope, close())
 
   housekeeper.ring(core.now())
@@ -244,7 +247,12 @@ export const make = Effect.fnUntraced(function* <S extends Poolable>(
       core.state === "open" && core.main.waiting === 0 && (core.main.idle.length > 0 || core.main.free > 0),
     events: Stream.fromPubSub(pubsub),
     awaitReady: (timeout) =>
-      Effect.suspend(() => readiness.within(Math.max(core.main.min, 1), lengthOf("awaitReady: timeout", timeout))),
+      Effect.suspend(() =>
+        readiness.within(
+          Math.max(core.main.min, 1),
+          readOf("SessionPool.awaitReady", readyFields, { timeout }).timeout!
+        )
+      ),
     suspend: Effect.sync(() => core.suspend()),
     resume: Effect.sync(() => core.resume()),
     turnAway: Effect.sync(() => {
@@ -254,22 +262,15 @@ export const make = Effect.fnUntraced(function* <S extends Poolable>(
     evictAll: Effect.sync(() => core.evictAll()),
     resize: (size) =>
       Effect.suspend(() => {
-        const newMax = size.max ?? core.main.max
-        const newMin = size.min ?? Math.min(core.main.min, newMax)
-        const wrong = sizeIssues(options, newMin, newMax, control)
+        const now = { min: core.main.min, max: core.main.max, control, drainBudget }
+        const wrong = resizeIssues(options, size, now)
         if (wrong.length > 0) return Effect.fail(new InvalidPoolOptions({ pool: options.name, issues: wrong }))
-        core.resize(newMin, newMax)
+        const { max, min } = resized(size, now)
+        core.resize(min, max)
         return Effect.void
       })
   }
 })
-
-/** A mistake of the program, hence a defect. */
-const lengthOf = (name: string, input: Duration.Input): number => {
-  const [wrong] = lengthWrongs(name, input, { zero: true, infinite: true })
-  if (wrong !== undefined) throw new Error(`${name} is ${wrong.value}: must be ${wrong.expected}`)
-  return millisOf(input)!
-}
 
 /** What is called in the middle of a transition must not be able to break the pool by throwing. */
 const guarded = <S extends Poolable>(options: PoolOptions<S>): PoolOptions<S> => ({

@@ -18,6 +18,8 @@ import type { Connection } from "effect/sql/SqlConnection"
 import { isSqlError, type SqlError } from "effect/sql/SqlError"
 import * as Statement from "effect/sql/Statement"
 import * as Stream from "effect/Stream"
+import { refuse, tableOf } from "../options/Field.ts"
+import { sqlClient as table } from "../options/session.ts"
 import type { Session, StatementOptions } from "./Session.ts"
 import { connectionError, statementError } from "./session/Facts.ts"
 import { channelError } from "./session/Listen.ts"
@@ -37,7 +39,7 @@ export interface Leaser<E> {
 export interface SqlClientOptions {
   /** What errors call it: `database/role`. Default: the name of the database. */
   readonly name?: string | undefined
-  /** Shown as `client.config`; never holds the password. */
+  /** Shown as `client.config`; never holds the password, hence no `url` either. */
   readonly config: PgClient.PgClientConfig
   readonly transformResultNames?: ((name: string) => string) | undefined
   readonly transformQueryNames?: ((name: string) => string) | undefined
@@ -48,6 +50,8 @@ export interface SqlClientOptions {
   /** Behind a pooler in transaction mode there is no LISTEN. */
   readonly pooler?: "transaction" | undefined
 }
+
+const fields = tableOf<SqlClientOptions>()(table)
 
 type Transform = (<A extends object>(rows: ReadonlyArray<A>) => ReadonlyArray<A>) | undefined
 
@@ -198,6 +202,7 @@ export const make = <E>(
   options: SqlClientOptions
 ): Effect.Effect<PgClient.PgClient, never, Reactivity.Reactivity> =>
   Effect.gen(function* () {
+    refuse("SqlClients.make", fields, options)
     const { config, statementTimeout } = options
     const transactionService = Context.Service<
       SqlClient.TransactionConnection,

@@ -2,11 +2,10 @@
  * What every field of a declaration must be. A mistake is one of the program and is found where the report is declared, not
  * at its first call, and never by a policy that silently does nothing because a number was none.
  */
-import * as Duration from "effect/Duration"
-import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
-import { cure, fields, unknownFields } from "../internal/fields.ts"
+import { millisOf as lengthOf } from "../options/Field.ts"
+import { cure, fields, unknownFields } from "../options/names.ts"
 import type {
   AdaptiveOptions,
   BreakerOptions,
@@ -349,14 +348,7 @@ const schemaFor = (value: unknown): string => {
   return "; write one of effect/Schema"
 }
 
-const millisOf = (input: unknown): number => {
-  try {
-    const duration = Duration.fromInput(input as Duration.Input)
-    return Option.isSome(duration) ? Duration.toMillis(duration.value) : Number.NaN
-  } catch {
-    return Number.NaN
-  }
-}
+const millisOf = (input: unknown): number => lengthOf(input) ?? Number.NaN
 
 const isOptions = (value: unknown): value is Readonly<Record<string, any>> => {
   if (typeof value !== "object" || value === null) return false

@@ -152,7 +152,9 @@ const forgetting = (role: RoleService, breaker: Breaker.Breaker<AttemptError>): 
 const adaptiveOf = ({ adaptive }: BulkheadOptions, maximum: number): AdaptiveLimit.AdaptiveLimit | undefined => {
   if (adaptive === undefined) return undefined
   const options = typeof adaptive === "string" ? ({ algorithm: adaptive } as AdaptiveOptions) : adaptive
-  if (options.algorithm === "gradient") return AdaptiveLimit.gradient({ maximum, ...options })
+  if (options.algorithm === "gradient") {
+    return AdaptiveLimit.gradient({ maximum, minimum: options.minimum, tolerance: options.tolerance })
+  }
   const slowMillis = options.slowerThan === undefined ? undefined : millisOf(options.slowerThan)
   return AdaptiveLimit.aimd({ maximum, slowMillis, minimum: options.minimum, backoff: options.backoff })
 }

@@ -9,7 +9,7 @@ import * as Result from "effect/Result"
 import type * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
 import * as SchemaParser from "effect/SchemaParser"
-import { nearest } from "../internal/fields.ts"
+import { nearest } from "../options/names.ts"
 import { typeNameOf } from "../pool/Session.ts"
 import { RowDecodeError } from "../ReportError.ts"
 

@@ -40,7 +40,8 @@
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as net from "node:net"
-import { fields, refuseUnknown } from "../internal/fields.ts"
+import { refuse, type Table, tableOf } from "../options/Field.ts"
+import * as Fields from "../options/testing.ts"
 import { mulberry32 } from "./internal/mulberry32.ts"
 import * as Ports from "./internal/Ports.ts"
 import { type Direction, Link, type Weather } from "./internal/ProxyLink.ts"
@@ -65,7 +66,7 @@ export interface Options {
   readonly seed?: number | undefined
 }
 
-const known = fields<Options>({ target: true, host: true, port: true, seed: true })
+const known = tableOf<Options>()(Fields.proxy)
 
 export interface LatencyOptions {
   /** Added to each way that is named, in milliseconds of real time. 0 takes it away. */
@@ -82,6 +83,16 @@ export interface StallOptions {
   /** Which connections fall silent. Default `all`. */
   readonly connections?: "existing" | "new" | "all" | undefined
 }
+
+const latencyFields = tableOf<LatencyOptions>()(Fields.latency)
+const stallFields = tableOf<StallOptions>()(Fields.stall)
+
+/** Does what was asked for, once it is known to be something. */
+const told = (operation: string, fields: Table, given: object, action: () => void): Effect.Effect<void> =>
+  Effect.sync(() => {
+    refuse(`FaultProxy.${operation}`, fields, given)
+    action()
+  })
 
 /** What has passed since the proxy was made or `resetCounters`. */
 export interface Counters {
@@ -261,7 +272,7 @@ class Proxy {
 /** Listens on loopback and forwards to `target`, until the scope closes. */
 export const make = (options: Options): Effect.Effect<FaultProxy, FaultProxyError, Scope.Scope> =>
   Effect.gen(function* () {
-    refuseUnknown("FaultProxy.make", options, known)
+    refuse("FaultProxy.make", known, options)
     const listening = (proxy: Proxy, operation: string, action: () => Promise<void>) =>
       Effect.tryPromise({
         try: action,
@@ -287,13 +298,13 @@ export const make = (options: Options): Effect.Effect<FaultProxy, FaultProxyErro
         url.port = String(port)
         return url.href
       },
-      retarget: (target) => Effect.sync(() => proxy.retarget(target)),
-      latency: (options) => Effect.sync(() => proxy.latency(options)),
-      stall: (options = {}) => Effect.sync(() => proxy.stall(options)),
+      retarget: (target) => told("retarget", Fields.retarget, { target }, () => proxy.retarget(target)),
+      latency: (options) => told("latency", latencyFields, options, () => proxy.latency(options)),
+      stall: (options = {}) => told("stall", stallFields, options, () => proxy.stall(options)),
       cut: Effect.sync(() => proxy.each((link) => link.cut())),
       reset: Effect.sync(() => proxy.each((link) => link.reset())),
-      halfOpen: (gone) => Effect.sync(() => proxy.each((link) => link.halfOpen(gone))),
-      refuse: (how = "refused") => Effect.sync(() => proxy.admit(how)),
+      halfOpen: (gone) => told("halfOpen", Fields.halfOpen, { gone }, () => proxy.each((link) => link.halfOpen(gone))),
+      refuse: (how = "refused") => told("refuse", Fields.refusal, { how }, () => proxy.admit(how)),
       blackHole: Effect.sync(() => proxy.admit("blackHole")),
       heal: listening(proxy, "heal", () => proxy.heal()),
       counters: Effect.sync(() => proxy.counters()),

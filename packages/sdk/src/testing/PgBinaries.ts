@@ -19,6 +19,8 @@ import * as Effect from "effect/Effect"
 import * as fs from "node:fs"
 import * as path from "node:path"
 import { run } from "./internal/Exec.ts"
+import { refuse, tableOf } from "../options/Field.ts"
+import * as Fields from "../options/testing.ts"
 import * as NpmPackage from "./internal/NpmPackage.ts"
 import { asUser, find as findUser, type ServerUser } from "./internal/ServerUser.ts"
 import * as SystemPlaces from "./internal/SystemPlaces.ts"
@@ -49,6 +51,8 @@ export interface Options {
   /** Look only here. Default: the order of the module's description. */
   readonly source?: Source | undefined
 }
+
+const findFields = tableOf<Options>()(Fields.find)
 
 type Attempt = Effect.Effect<PgBinaries, Tried>
 
@@ -98,6 +102,7 @@ const fromSystem = (user: ServerUser | undefined): Effect.Effect<PgBinaries, Rea
 /** Finds the server, or says what was tried and what to do. `PG_BIN_DIR`, when set, is the only place. */
 export const find = (options?: Options): Effect.Effect<PgBinaries, PostgresNotFound> =>
   Effect.gen(function* () {
+    refuse("PgBinaries.find", findFields, options ?? {})
     const notFound = (tried: ReadonlyArray<Tried>) =>
       Effect.fail(new PostgresNotFound({ tried, npmPackage: NpmPackage.packageName }))
     if (process.platform === "win32") {

@@ -34,7 +34,8 @@ import type * as Scope from "effect/Scope"
 import { randomBytes } from "node:crypto"
 import * as fs from "node:fs"
 import * as path from "node:path"
-import { fields, refuseUnknown } from "../internal/fields.ts"
+import { refuse, tableOf } from "../options/Field.ts"
+import * as Fields from "../options/testing.ts"
 import * as Certificate from "./internal/Certificate.ts"
 import * as Janitor from "./internal/Janitor.ts"
 import { poll } from "./internal/RealTime.ts"
@@ -77,16 +78,8 @@ export interface Options {
   readonly directory?: string | undefined
 }
 
-const known = fields<Options>({
-  replicas: true,
-  settings: true,
-  auth: true,
-  password: true,
-  tls: true,
-  binaries: true,
-  template: true,
-  directory: true
-})
+const known = tableOf<Options>()(Fields.cluster)
+const templateFields = tableOf<Pick<Options, "binaries" | "directory">>()(Fields.template)
 
 /** A database of one's own in the cluster, dropped when the scope closes. */
 export interface PgDatabase {
@@ -184,6 +177,7 @@ export const template = (
   options?: Pick<Options, "binaries" | "directory">
 ): Effect.Effect<string, PostgresNotFound | PgServerError, Scope.Scope> =>
   Effect.gen(function* () {
+    refuse("PgCluster.template", templateFields, options ?? {})
     const server = yield* Server.make("template", yield* prepare(options))
     yield* server.initdb
     return server.dataDirectory
@@ -192,7 +186,7 @@ export const template = (
 /** Starts a cluster. It is gone, processes and files, when the scope closes or Node ends. */
 export const make = (options?: Options): Effect.Effect<Cluster, PostgresNotFound | PgServerError, Scope.Scope> =>
   Effect.gen(function* () {
-    refuseUnknown("PgCluster.make", options ?? {}, known)
+    refuse("PgCluster.make", known, options ?? {})
     const shared = yield* prepare(options)
     const { binaries } = shared
     const primary = yield* Server.make("primary", shared)

@@ -21,7 +21,7 @@
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
@@ -30,6 +30,8 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { LastError, PoolCounts } from "../ReportError.ts"
 import { monotonicMillis, wallMillis } from "../internal/Monotonic.ts"
+import { readOf, refuse, tableOf } from "../options/Field.ts"
+import * as Fields from "../options/topology.ts"
 import * as Telemetry from "../Telemetry.ts"
 import * as Hysteresis from "./Hysteresis.ts"
 
@@ -76,6 +78,12 @@ export interface Check {
   readonly affects: "status" | "readiness" | "liveness"
 }
 
+const checkFields = tableOf<{
+  readonly interval?: Check["interval"] | undefined
+  readonly timeout?: Check["timeout"] | undefined
+  readonly affects?: Check["affects"] | undefined
+}>()(Fields.healthCheck)
+
 /** A check: it passes if the effect succeeds within `timeout` (default 1 second), asked every `interval` (default 5 seconds). */
 export const check = (
   run: Effect.Effect<unknown, unknown>,
@@ -85,12 +93,16 @@ export const check = (
     /** What its failure means. Default `status`: degraded, and nothing more. */
     readonly affects?: Check["affects"] | undefined
   }
-): Check => ({
-  run,
-  interval: options?.interval ?? "5 seconds",
-  timeout: options?.timeout ?? "1 second",
-  affects: options?.affects ?? "status"
-})
+): Check => {
+  refuse("Health.check", { run: Fields.run }, { run })
+  refuse("Health.check", checkFields, options ?? {})
+  return {
+    run,
+    interval: options?.interval ?? "5 seconds",
+    timeout: options?.timeout ?? "1 second",
+    affects: options?.affects ?? "status"
+  }
+}
 
 export interface Options {
   /** Roles that readiness depends on, as `database/role`. Default: all that are declared. */
@@ -105,6 +117,8 @@ export interface Options {
   readonly interval?: Duration.Input | undefined
   readonly checks?: Readonly<Record<string, Check>> | undefined
 }
+
+const fields = tableOf<Options>()(Fields.health)
 
 export interface Answer {
   /** Whether it can serve, with thresholds. */
@@ -165,20 +179,16 @@ export class Health extends Context.Service<
   }
 >()("@sluice/sdk/topology/Health") {}
 
-const millis = (input: Duration.Input): number => Duration.toMillis(Duration.fromInputUnsafe(input))
 const word = (ok: boolean): string => (ok ? "ok" : "failing")
 
 export const make = (options: Options = {}): Effect.Effect<Health["Service"], never, Scope.Scope> =>
   Effect.gen(function* () {
+    const { interval, readyAfter, startGrace, unreadyAfter } = readOf("Health.layer", fields, options)
     const clock = yield* Clock.Clock
     const now = () => monotonicMillis(clock)
     const wallTime = (at: number) => wallMillis(clock, at)
     const startedAt = now()
-    const startGrace = millis(options.startGrace ?? "30 seconds")
-    const hold: Hysteresis.Hold = {
-      riseMillis: millis(options.readyAfter ?? "1 second"),
-      fallMillis: millis(options.unreadyAfter ?? "2 seconds")
-    }
+    const hold: Hysteresis.Hold = { riseMillis: readyAfter, fallMillis: unreadyAfter }
     const pubsub = yield* PubSub.sliding<Change>(1024)
     const sources = new Map<
       RoleSource,
@@ -302,11 +312,7 @@ export const make = (options: Options = {}): Effect.Effect<Health["Service"], ne
       )
     }
 
-    yield* Effect.sync(evaluate).pipe(
-      Effect.andThen(Effect.sleep(options.interval ?? "250 millis")),
-      Effect.forever,
-      Effect.forkScoped
-    )
+    yield* Effect.sync(evaluate).pipe(Effect.andThen(Effect.sleep(interval)), Effect.forever, Effect.forkScoped)
 
     const register = (source: RoleSource): Effect.Effect<void, never, Scope.Scope> =>
       Effect.acquireRelease(

@@ -15,7 +15,8 @@ import * as SessionPool from "../pool/SessionPool.ts"
 import * as SharedLane from "../pool/SharedLane.ts"
 import { type DatabaseUnavailable, InvalidConfiguration, type LastError } from "../ReportError.ts"
 import { monotonicMillis } from "../internal/Monotonic.ts"
-import { millisOf } from "../internal/poolFields.ts"
+import { fill } from "../options/Field.ts"
+import { shared as sharedFields } from "../options/role.ts"
 import { lastError } from "../internal/problems.ts"
 import * as Look from "./Look.ts"
 import type { Observation } from "./NodeState.ts"
@@ -79,7 +80,8 @@ const sessionConfig = (
       : Effect.isEffect(options.tls)
         ? Effect.map(options.tls, connectionOptions)
         : connectionOptions(options.tls),
-  keepAlive: traits[options.profile].keepAlive,
+  unset: options.unset,
+  keepAlive: options.keepAlive ?? traits[options.profile].keepAlive,
   // Only what reads alone may read from a follower.
   readOnly: options.followerReads,
   settings: {
@@ -92,7 +94,9 @@ const sessionConfig = (
   reset: options.reset,
   judge,
   // A transaction whose owner is gone must not hold its locks: the server ends it (slonik's 60 seconds).
-  idleInTransactionTimeout: 60_000,
+  idleInTransactionTimeout: options.idleInTransactionTimeout,
+  types: options.types,
+  onNotice: options.onNotice,
   pooler: options.pooler === "transaction" ? "transaction" : undefined
 })
 
@@ -230,14 +234,15 @@ export const make = Effect.fnUntraced(function* (
   )
   yield* PoolMetrics.sample(pool)
   const shared = new Map<string, typeof pool.use>()
-  for (const [lane, { cap, maxWaiting, shared: sharing }] of Object.entries(options.lanes)) {
-    if (sharing === undefined) continue
+  for (const [lane, { cap, maxWaiting, shared: given }] of Object.entries(options.lanes)) {
+    if (given === undefined) continue
+    const sharing = fill(sharedFields, given)
     const use = yield* SharedLane.make(pool, {
       lane,
       sessions: sharing.sessions ?? cap ?? Math.max(1, Math.floor(options.maxConnections / 2)),
-      statements: sharing.statements ?? 16,
+      statements: sharing.statements,
       maxWaiting: maxWaiting ?? options.maxWaiting,
-      silence: millisOf(sharing.silence ?? "5 seconds")!,
+      silence: sharing.silence,
       slow: slowMillis,
       hold: Math.min(holdMillis, options.maxLifetime / 2)
     })

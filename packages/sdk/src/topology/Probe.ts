@@ -18,6 +18,7 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { apart } from "../internal/apart.ts"
 import { monotonicMillis } from "../internal/Monotonic.ts"
+import { millisOf } from "../options/Field.ts"
 
 export interface Options<A, E> {
   /** Asks the node. */
@@ -56,8 +57,8 @@ const everyQuarter = Schedule.jittered(Schedule.spaced("250 millis"))
 export const make = <A, E>(options: Options<A, E>): Effect.Effect<Probe, never, Scope.Scope> =>
   Effect.gen(function* () {
     const { isWell = () => true, look, onResult, schedule = everySecond, scheduleUnwell = everyQuarter } = options
-    const timeout = Duration.fromInputUnsafe(options.timeout ?? "1 second")
-    const minGap = Duration.toMillis(Duration.fromInputUnsafe(options.minGap ?? "50 millis"))
+    const timeout = Duration.millis(millisOf(options.timeout ?? "1 second")!)
+    const minGap = millisOf(options.minGap ?? "50 millis")!
     const clock = yield* Clock.Clock
     const asked = Latch.makeUnsafe(false)
     let waiting: Array<Deferred.Deferred<void>> = []

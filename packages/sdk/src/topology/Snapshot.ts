@@ -19,15 +19,14 @@
  */
 import type * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type { SqlError } from "effect/sql/SqlError"
-import { unknownIssues } from "../internal/databaseFields.ts"
-import { fields } from "../internal/fields.ts"
+import { fill, type Filled, issuesIn, tableOf } from "../options/Field.ts"
+import { snapshot as fields } from "../options/topology.ts"
 import type { Session } from "../pool/Session.ts"
 import type { AcquireError, PoolRequest, SessionPool } from "../pool/SessionPool.ts"
 import { DatabaseUnavailable, DeadlineExceeded, InvalidConfiguration, type ReplicaTooStale } from "../ReportError.ts"
@@ -54,35 +53,7 @@ export type SnapshotError =
   | DeadlineExceeded
   | InvalidConfiguration
 
-const optionNames = fields<Options>({ sessions: true, maxHold: true, lane: true, retries: true })
-
-/** What is wrong with the options, by name. */
-const issuesOf = (options: Options): InvalidConfiguration["issues"] => {
-  const issues: Array<InvalidConfiguration["issues"][number]> = [...unknownIssues(options, optionNames)]
-  const whole = (name: "sessions" | "retries", least: number): void => {
-    const value: unknown = options[name] ?? 0
-    if (!Number.isInteger(value) || (value as number) < least || (value as number) > 10_000) {
-      issues.push({ name, value: String(value), expected: `a whole number from ${least} to 10000` })
-    }
-  }
-  whole("sessions", 1)
-  whole("retries", 0)
-  const hold =
-    options.maxHold === undefined
-      ? 30_000
-      : Option.getOrUndefined(Option.map(Duration.fromInput(options.maxHold), Duration.toMillis))
-  if (hold === undefined || !(hold > 0 && hold <= 86_400_000)) {
-    issues.push({
-      name: "maxHold",
-      value: String(options.maxHold),
-      expected: "a duration above zero, at most a day, such as 30 seconds"
-    })
-  }
-  if (options.lane !== undefined && (typeof options.lane !== "string" || options.lane === "")) {
-    issues.push({ name: "lane", value: String(options.lane), expected: "the name of a lane" })
-  }
-  return issues
-}
+const optionFields = tableOf<Options>()(fields)
 
 const begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
@@ -91,18 +62,19 @@ export const run =
   <Id>(role: Context.Key<Id, { readonly route: Route }>, options: Options) =>
   <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E | SnapshotError, R | Id> =>
     Effect.flatMap(role, ({ route }) => {
-      const issues = issuesOf(options)
+      const issues = issuesIn(optionFields, options)
       if (issues.length > 0) {
         return Effect.fail(new InvalidConfiguration({ subject: `snapshot of ${route.name}`, issues }))
       }
-      const once = Effect.suspend(() => group(route, options, self))
+      const filled = fill(optionFields, options)
+      const once = Effect.suspend(() => group(route, filled, self))
       const again = (left: number): Effect.Effect<A, E | SnapshotError, R> =>
         Effect.catchIf(
           once,
           (error): error is any => left > 0 && lost.has(error as object),
           () => again(left - 1)
         )
-      return again(options.retries ?? 0)
+      return again(filled.retries)
     })
 
 /** Failures of the snapshot itself, as against those of what runs on it. */
@@ -110,13 +82,12 @@ const lost = new WeakSet<object>()
 
 const group = <A, E, R>(
   route: Route,
-  options: Options,
+  options: Filled<typeof optionFields>,
   self: Effect.Effect<A, E, R>
 ): Effect.Effect<A, E | SnapshotError, R> => {
   const name = `snapshot of ${route.name}`
-  const request = { lane: options.lane ?? "report", name }
-  const maxHold = Duration.fromInputUnsafe(options.maxHold ?? "30 seconds")
-  const holdMillis = Duration.toMillis(maxHold)
+  const request = { lane: options.lane, name }
+  const holdMillis = options.maxHold
   const unavailable = (error: SqlError) => {
     const told = new DatabaseUnavailable({
       pool: route.name,
@@ -148,7 +119,7 @@ const group = <A, E, R>(
     const { holder, id, member } = yield* route.attempt({ key: name, tried: [] }, hold)
     const gone = Deferred.makeUnsafe<never, DatabaseUnavailable>()
     holder.onDeath((cause) => Deferred.doneUnsafe(gone, Exit.fail(unavailable(cause))))
-    const pool = yield* sharing(member.pool, id, options.sessions)
+    const pool = yield* sharing(member.pool, id, options.sessions!)
     const work = Effect.provideService(self, Current, {
       route,
       member: { ...member, pool, read: pool.use, stays: true }
@@ -156,7 +127,7 @@ const group = <A, E, R>(
     return yield* Effect.raceFirst(work, Deferred.await(gone))
   })
   return Effect.timeoutOrElse(Effect.scoped(whole), {
-    duration: maxHold,
+    duration: holdMillis,
     orElse: () =>
       Effect.fail(new DeadlineExceeded({ key: name, deadlineMillis: holdMillis, phase: "attempt", attempts: 1 }))
   }) as Effect.Effect<A, E | SnapshotError, R>

@@ -1,11 +1,14 @@
 /** What a session is told when it connects, and the defaults of what it is not told. */
 import type * as PgProtocol from "@effect/sql-pg/PgProtocol"
 import type * as PgTypes from "@effect/sql-pg/PgTypes"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Redacted from "effect/Redacted"
 import type { SqlError } from "effect/sql/SqlError"
 import type { ConnectionOptions } from "node:tls"
+import type { Notice } from "../../DatabaseOptions.ts"
+import { millisOf, refuse, tableOf } from "../../options/Field.ts"
+import { session as table } from "../../options/session.ts"
 
 /** As libpq means them: `require` encrypts without verifying unless a `ca` is given, `prefer` falls back to plain. */
 export type SslMode = "allow" | "disable" | "prefer" | "require" | "verify-ca" | "verify-full"
@@ -84,6 +87,10 @@ export interface SessionConfig {
   /** From Terminate to the destroyed socket. Default 1 second. */
   readonly closeTimeout?: Duration.Input | undefined
   readonly types?: ReadonlyArray<TypeCodec> | undefined
+  /** Called with each notice and warning of the server. */
+  readonly onNotice?: ((notice: Notice) => void) | undefined
+  /** What could have said where the server is, and did not: told where nobody is there. */
+  readonly unset?: string | undefined
 }
 
 /** `SessionConfig` with every default filled in and every duration in milliseconds. */
@@ -119,13 +126,15 @@ export interface ResolvedConfig {
   /** The server's limit as the session starts, in milliseconds; `undefined` when it was not set by us. */
   readonly statementTimeout: number | undefined
   readonly types: ReadonlyArray<TypeCodec>
+  readonly onNotice: SessionConfig["onNotice"]
+  readonly unset: string | undefined
 }
 
 /** Node's timers and PostgreSQL's settings both end here, and Node takes anything above for nothing at all. */
 const longest = 2_147_483_647
 
 const optionalMillis = (input: Duration.Input | undefined): number | undefined =>
-  input === undefined ? undefined : Math.min(longest, Math.round(Duration.toMillis(Duration.fromInputUnsafe(input))))
+  input === undefined ? undefined : Math.min(longest, Math.round(millisOf(input)!))
 
 const millis = (input: Duration.Input | undefined, fallback: number): number => optionalMillis(input) ?? fallback
 
@@ -157,12 +166,15 @@ const startupOf = (config: SessionConfig): PgProtocol.StartupParameters => {
   }
 }
 
+const fields = tableOf<SessionConfig>()(table)
+
 const resolved = new WeakMap<SessionConfig, ResolvedConfig>()
 
 /** Fills in the defaults, once for each configuration. */
 export const resolve = (config: SessionConfig): ResolvedConfig => {
   const known = resolved.get(config)
   if (known !== undefined) return known
+  refuse("Session.connect", fields, config)
   const host = config.host ?? "localhost"
   const port = config.port ?? 5432
   const path = config.path ?? (host.startsWith("/") ? `${host}/.s.PGSQL.${port}` : undefined)
@@ -195,7 +207,9 @@ export const resolve = (config: SessionConfig): ResolvedConfig => {
     cancelGrace: millis(config.cancelGrace, 10),
     closeTimeout: millis(config.closeTimeout, 1000),
     statementTimeout: config.pooler === undefined ? optionalMillis(config.statementTimeout) : undefined,
-    types: config.types ?? []
+    types: config.types ?? [],
+    onNotice: config.onNotice,
+    unset: config.unset
   }
   resolved.set(config, result)
   return result

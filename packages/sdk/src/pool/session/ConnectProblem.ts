@@ -86,7 +86,9 @@ export const explain = (config: ResolvedConfig, error: SqlError): SqlError => {
         : facts.bound === "connect"
           ? `no session at ${at} within ${config.connectTimeout} ms`
           : socket(config, facts.transport ?? "EOF")
-  return problem === undefined ? error : withFacts(error, { problem })
+  if (problem === undefined) return error
+  const unset = config.unset === undefined ? "" : `; ${config.host} is the default: neither ${config.unset} is set`
+  return withFacts(error, { problem: problem + unset })
 }
 
 /** Node's code, wherever it lies in the chain of causes. */

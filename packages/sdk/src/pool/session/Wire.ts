@@ -418,6 +418,7 @@ export class Wire {
       case "NoticeResponse":
         // A server that crashes says why in a notice, then the socket closes.
         if (message.fields.code?.startsWith("57P") === true) this.#lastNotice = message.fields
+        if (this.config.onNotice !== undefined) this.#noticed(this.config.onNotice, message.fields)
         return
       case "NotificationResponse":
         this.listeners.get(message.channel)?.forEach((listener) => listener(message))
@@ -445,6 +446,19 @@ export class Wire {
     const operation = this.#flying.first
     if (operation === undefined) return this.desync(`Unexpected ${message._tag} while nothing was asked`)
     operation.onMessage(message)
+  }
+
+  /** What is called in the middle of an answer must not be able to break the session by throwing. */
+  #noticed(tell: NonNullable<ResolvedConfig["onNotice"]>, fields: PgProtocol.ErrorFields): void {
+    try {
+      tell({
+        severity: fields.severityUnlocalized ?? fields.severity ?? "NOTICE",
+        sqlState: fields.code ?? "00000",
+        message: fields.message ?? ""
+      })
+    } catch {
+      // The program's own business.
+    }
   }
 
   /** The server tells of some settings when they change, whoever changed them: a function, too. */

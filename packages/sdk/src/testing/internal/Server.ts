@@ -6,6 +6,8 @@ import * as fs from "node:fs"
 import * as path from "node:path"
 import { type PgServer, type PgSession, type StopMode } from "../PgServer.ts"
 import { type PgServerError } from "../TestingError.ts"
+import { readOf } from "../../options/Field.ts"
+import { connection } from "../../options/testing.ts"
 import * as AdminClient from "./AdminClient.ts"
 import * as Ports from "./Ports.ts"
 import * as Processes from "./Processes.ts"
@@ -40,10 +42,13 @@ export const make = (name: string, shared: ServerFiles.Shared): Effect.Effect<Se
       const credentials = password === undefined ? "postgres" : `postgres:${encodeURIComponent(password)}`
       return `postgres://${credentials}@${host}:${port}/${encodeURIComponent(database)}`
     }
-    const session: PgServer["session"] = (options) =>
+    const session: PgServer["session"] = (options = {}) =>
       Effect.map(
         Effect.mapError(
-          AdminClient.connect(ServerFiles.addressOf(shared, { host, port }, options?.database ?? "postgres")),
+          Effect.suspend(() => {
+            const { database } = readOf("PgServer", connection, options)
+            return AdminClient.connect(ServerFiles.addressOf(shared, { host, port }, database))
+          }),
           (failure) => error("connect", failure.problem, failure.sqlState)
         ),
         (admin): PgSession => ({

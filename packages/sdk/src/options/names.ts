@@ -1,5 +1,5 @@
 /**
- * Fields that options do not have. A misspelt option would be one that silently does nothing: it is refused by its name, with
+ * Names that options do not have. A misspelt option would be one that silently does nothing: it is refused by its name, with
  * the nearest right one as the cure.
  */
 
@@ -23,12 +23,6 @@ export const unknownFields = (
   Object.keys(given)
     .filter((name) => !known.includes(name))
     .map((name) => ({ name: `${path}${short(name)}`, problem: `unknown ${what}; ${cure(name, known)}` }))
-
-/** For whom such a field is a mistake of the program: throws. */
-export const refuseUnknown = (subject: string, given: object, known: ReadonlyArray<string>): void => {
-  const [first] = unknownFields(given, known)
-  if (first !== undefined) throw new Error(`${subject}: ${first.name}: ${first.problem}`)
-}
 
 /** The nearest of the names that there are, else all of them. */
 export const cure = (name: string, known: ReadonlyArray<string>): string => {

@@ -10,7 +10,7 @@
  */
 import * as Redacted from "effect/Redacted"
 import type { Address, Options, SslMode } from "../DatabaseOptions.ts"
-import { nearest } from "./fields.ts"
+import { nearest } from "./names.ts"
 
 export const withoutUndefined = (options: Options): Options =>
   Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
@@ -76,7 +76,7 @@ const cures: Readonly<Record<string, string>> = {
   search_path: "the option startupParameters, or ALTER ROLE ... SET search_path on the server",
   schema: "the option startupParameters: { search_path }, or ALTER ROLE ... SET search_path on the server",
   statement_timeout: "the option statementTimeout",
-  idle_in_transaction_session_timeout: "the option startupParameters",
+  idle_in_transaction_session_timeout: "the option idleInTransactionTimeout",
   lock_timeout: "the option startupParameters",
   fallback_application_name: "application_name",
   client_encoding: "sessions speak UTF8",
