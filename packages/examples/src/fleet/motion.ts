@@ -30,18 +30,20 @@ export interface MotionParams extends Window {
 }
 
 /**
- * The positions that decide the intervals of a period, in the order of time: those of the period, what the rule needs before
- * and after it, and one more on either side, however far. For each vehicle one range of the index.
+ * The positions that open a segment, with sums up to each: what an interval tells is the difference of two of these. Within a
+ * segment the odometer rises and the ignition stays; every interval, block, island and period begins and ends at one.
+ *
+ * For each vehicle this reads one range of the index in the order of time, which no window has to sort: the positions of the
+ * period, what the rule needs before and after it, and one more on either side, however far. (As a join over all vehicles it
+ * would read the months that the lookup passes over, and sort.)
  */
-const read = (sql: SqlClient.SqlClient, p: MotionParams): Statement.Fragment => {
+const placed = (sql: SqlClient.SqlClient, p: MotionParams): Statement.Fragment => {
   const since = sql`(${p.from}::timestamptz - ${p.reach}::interval)`
   // A change that waits at the end of the period is decided by the first position from here on at the latest.
   const until = sql`(${p.to}::timestamptz + greatest(${p.minTripDuration}::interval, ${p.minParking}::interval))`
   return sql`
-    read as (
-      select
-        v.id as vehicle_id, p.time, p.latitude_deg, p.longitude_deg, p.odometer_m,
-        p.speed_mps > ${p.motionThreshold}::float8 as moving, p.ignition
+    placed as (
+      select v.id as vehicle_id, path.*
       from fleet.vehicles v
       left join lateral (
         select p.time from fleet.positions p where p.vehicle_id = v.id and p.time < ${since} order by p.time desc limit 1
@@ -50,13 +52,68 @@ const read = (sql: SqlClient.SqlClient, p: MotionParams): Statement.Fragment => 
         select p.time from fleet.positions p where p.vehicle_id = v.id and p.time >= ${until} order by p.time limit 1
       ) after on true
       cross join lateral (
-        select p.*
-        from fleet.positions p
-        where p.vehicle_id = v.id
-          and p.time >= coalesce(before.time, ${since}) and p.time <= coalesce(after.time, ${until})
-        -- keeps this a lookup for each vehicle: a join would read the months that the lookup passes over
-        order by p.time offset 0
-      ) p
+        with compared as (
+          select
+            p.time, p.latitude_deg, p.longitude_deg, p.odometer_m, p.ignition,
+            p.speed_mps > ${p.motionThreshold}::float8 as moving,
+            lag(p.time) over life as time_1, lag(p.time, 2) over life as time_2, lead(p.time) over life as next_time,
+            lag(p.odometer_m) over life as odometer_1,
+            -- motion and ignition in one number: to look back once is cheaper than twice
+            kind, lag(kind) over life as kind_1
+          from fleet.positions p
+          cross join lateral (
+            select 3 * (p.speed_mps > ${p.motionThreshold}::float8)::int + coalesce(p.ignition::int, 2) as kind
+          ) told
+          where p.vehicle_id = v.id
+            and p.time >= coalesce(before.time, ${since}) and p.time <= coalesce(after.time, ${until})
+          window life as (order by p.time)
+        ),
+        marked as (
+          select
+            *,
+            kind / 3 <> kind_1 / 3 as turned,
+            time_1 is null or time - time_1 >= ${p.silence}::interval as opens_block,
+            time_1 is not null and (time_2 is null or time_1 - time_2 >= ${p.silence}::interval) as after_opening,
+            time < ${p.from}::timestamptz and (next_time is null or next_time >= ${p.from}::timestamptz) as is_entry,
+            time < ${p.to}::timestamptz and (next_time is null or next_time >= ${p.to}::timestamptz) as is_exit,
+            next_time is null or next_time - time >= ${p.silence}::interval as closes_block
+          from compared
+        ),
+        segments as (
+          select
+            time, time_1, latitude_deg, longitude_deg, ignition, odometer_m, odometer_1, moving,
+            opens_block, opens_block or turned as opens_island, after_opening and not opens_block and not turned as is_second,
+            is_entry, is_exit, closes_block, time_1 is null as is_first, next_time is null as is_last
+          from marked
+          where kind <> kind_1 or odometer_m < odometer_1 or is_entry or is_exit
+            -- one comparison spares most positions the three
+            or ((time_2 is null or next_time is null or next_time - time_2 >= ${p.silence}::interval)
+              and (opens_block or closes_block or after_opening))
+        ),
+        steps as (
+          select
+            *,
+            coalesce(greatest(0, odometer_m - odometer_1), 0) as leg_m,
+            coalesce(odometer_1 - lag(odometer_m) over life, 0) + coalesce(greatest(0, odometer_m - odometer_1), 0) as step_m,
+            -- a leg counts as running if it begins with the ignition on and is not a silence
+            case when lag(ignition and not closes_block) over life then time - lag(time) over life else interval '0' end as step_running,
+            (lag(ignition) over life is not null)::int as step_told,
+            -- whether the segment before has a position with the ignition off that is not the first of its run
+            (coalesce(lag(not ignition) over life, false)
+              and (not lag(opens_island) over life or lag(time) over life < time_1))::int as step_off
+          from segments
+          window life as (order by time)
+        )
+        select
+          *,
+          sum(step_m) over life as path_m, sum(step_running) over life as running, sum(step_told) over life as told,
+          sum(step_off) over life as off,
+          count(*) filter (where opens_block) over life as block, count(*) filter (where opens_island) over life as island,
+          case when lead(is_second) over life then lead(time) over life end as second_time,
+          lead(step_m) over life as second_step_m
+        from steps
+        window life as (order by time)
+      ) path
       ${p.vehicle === null ? sql`` : sql`where v.registration = ${p.vehicle}::text`}
     )`
 }
@@ -66,64 +123,7 @@ const read = (sql: SqlClient.SqlClient, p: MotionParams): Statement.Fragment => 
  * report tells of an interval is gathered on the way. `open_start` and `open_end` say that the period (or the data) cut it.
  */
 export const intervals = (sql: SqlClient.SqlClient, p: MotionParams): Statement.Fragment => sql`
-    ${read(sql, p)},
-    compared as (
-      select
-        *,
-        lag(time) over life as time_1, lag(time, 2) over life as time_2, lead(time) over life as next_time,
-        lag(odometer_m) over life as odometer_1,
-        -- motion and ignition in one number: to look back once is cheaper than twice
-        lag(kind) over life as kind_1
-      from read
-      cross join lateral (select 3 * moving::int + coalesce(ignition::int, 2) as kind) told
-      window life as (partition by vehicle_id order by time)
-    ),
-    marked as (
-      select
-        *,
-        kind / 3 <> kind_1 / 3 as turned,
-        time_1 is null or time - time_1 >= ${p.silence}::interval as opens_block,
-        time_1 is not null and (time_2 is null or time_1 - time_2 >= ${p.silence}::interval) as after_opening,
-        time < ${p.from}::timestamptz and (next_time is null or next_time >= ${p.from}::timestamptz) as is_entry,
-        time < ${p.to}::timestamptz and (next_time is null or next_time >= ${p.to}::timestamptz) as is_exit,
-        next_time is null or next_time - time >= ${p.silence}::interval as closes_block
-      from compared
-    ),
-    segments as (
-      -- The first positions of segments. All else is told from these: within a segment the odometer rises and the ignition stays.
-      select
-        vehicle_id, time, time_1, latitude_deg, longitude_deg, ignition, odometer_m, odometer_1, moving,
-        opens_block, opens_block or turned as opens_island, after_opening and not opens_block and not turned as is_second,
-        is_entry, is_exit, closes_block, time_1 is null as is_first, next_time is null as is_last
-      from marked
-      where kind <> kind_1 or odometer_m < odometer_1
-        or opens_block or closes_block or after_opening or is_entry or is_exit
-    ),
-    steps as (
-      select
-        *,
-        coalesce(greatest(0, odometer_m - odometer_1), 0) as leg_m,
-        coalesce(odometer_1 - lag(odometer_m) over life, 0) + coalesce(greatest(0, odometer_m - odometer_1), 0) as step_m,
-        -- a leg counts as running if it begins with the ignition on and is not a silence
-        case when lag(ignition and not closes_block) over life then time - lag(time) over life else interval '0' end as step_running,
-        (lag(ignition) over life is not null)::int as step_told,
-        -- whether the segment before has a position with the ignition off that is not the first of its run
-        (coalesce(lag(not ignition) over life, false) and (not lag(opens_island) over life or lag(time) over life < time_1))::int as step_off
-      from segments
-      window life as (partition by vehicle_id order by time)
-    ),
-    placed as (
-      -- sums before each segment: what an interval tells is the difference of two of these
-      select
-        *,
-        sum(step_m) over life as path_m, sum(step_running) over life as running, sum(step_told) over life as told,
-        sum(step_off) over life as off,
-        count(*) filter (where opens_block) over life as block, count(*) filter (where opens_island) over life as island,
-        case when lead(is_second) over life then lead(time) over life end as second_time,
-        lead(step_m) over life as second_step_m
-      from steps
-      window life as (partition by vehicle_id order by time)
-    ),
+    ${placed(sql, p)},
     runs as (
       select
         vehicle_id, block, island, moving, opens_block as leads, opens_island, time as first_time, path_m as first_m,
