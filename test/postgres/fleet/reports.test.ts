@@ -10,11 +10,18 @@ import {
   idle,
   latest,
   overspeed,
+  record,
   stoppage,
   stoppageSummary,
   trips
 } from "../../../packages/examples/src/fleet/reports/index.ts"
-import { Metres, MetresPerSecond, sumDurations } from "../../../packages/examples/src/fleet/units.ts"
+import {
+  Latitude,
+  Longitude,
+  Metres,
+  MetresPerSecond,
+  sumDurations
+} from "../../../packages/examples/src/fleet/units.ts"
 import { postgres } from "../../support/postgres.ts"
 import { episodes, type Fix } from "../../unit/fleet/reference.ts"
 import { always, fleet, instant, load, origin, random, registration, seed, vehicles } from "./support.ts"
@@ -35,14 +42,16 @@ const total = (rows: ReadonlyArray<{ readonly vehicle: string; readonly distance
 }
 
 postgres(fleet)("distance", (it) => {
-  it.effect("adds up to the difference of the odometer, whatever the reader's days", () =>
+  it.effect("adds up to the rises of the odometer, whatever the reader's days", () =>
     Effect.gen(function* () {
       const made = vehicles(random(seed), 200)
       yield* load(made)
       for (const timeZone of ["UTC", "Asia/Kathmandu", "America/St_Johns"]) {
         const sums = total(yield* distance.run({ ...always, timeZone }))
         for (const [index, fixes] of made.entries()) {
-          const expected = fixes.at(-1)!.odometer - fixes[0]!.odometer
+          const expected = fixes
+            .map((fix, at) => Math.max(0, fix.odometer - fixes[Math.max(0, at - 1)]!.odometer))
+            .reduce((sum, rise) => sum + rise, 0)
           assert.approximately(sums.get(registration(index))!, expected, 1e-6, `FLEET_SEED=${seed}, ${index}`)
         }
       }
@@ -97,13 +106,73 @@ postgres(fleet)("distance", (it) => {
     })
   )
 
-  it.effect("counts nothing for an odometer that falls", () =>
+  it.effect("counts nothing for an odometer that falls, in every report that tells a distance", () =>
     Effect.gen(function* () {
+      const odometers = [1000, 1500, 2000, 2600, 50, 650, 650]
       yield* load([
-        [fix(origin, { odometer: 500 }), fix(origin + 1000, { odometer: 3 }), fix(origin + 2000, { odometer: 10 })]
+        [...odometers, 650].map((odometer, minute) =>
+          fix(origin + (minute < 7 ? minute : 20) * 60_000, { odometer, speed: minute > 0 && minute < 6 ? 10 : 0 })
+        )
       ])
-      const [row] = yield* distance.run({ ...always, timeZone: "UTC" })
-      assert.strictEqual(row?.distance, 7)
+      const [day] = yield* distance.run({ ...always, timeZone: "UTC" })
+      assert.deepStrictEqual([day?.distance, day?.odometer], [2200, 650])
+      const [trip] = yield* trips.run(always)
+      assert.deepStrictEqual([trip?.distance, trip?.startOdometer, trip?.endOdometer], [1700, 1500, 650])
+      const [fast] = yield* overspeed.run({ ...always, limit: MetresPerSecond.make(5) })
+      assert.strictEqual(fast?.distance, 1700)
+    })
+  )
+})
+
+postgres(fleet)("what a vehicle reports of itself", (it) => {
+  const at = (time: string, latitude: number, odometer: number, vehicle = "V 0") =>
+    record.run({
+      vehicle,
+      time: utc(time),
+      latitude: Latitude.make(latitude),
+      longitude: Longitude.make(8),
+      speed: MetresPerSecond.make(10),
+      odometer: Metres.make(odometer)
+    })
+
+  it.effect("is recorded in a month that nobody foresaw, also by several at once", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      yield* load([[], [], []])
+      const months = sql`select 1 from pg_class where relname in ('positions_2031_07', 'positions_2031_08')`
+      assert.lengthOf(yield* at("2031-07-01T00:00:00Z", 50, 1, "nobody"), 0)
+      assert.lengthOf(yield* months, 0)
+      const told = yield* Effect.all(
+        ["V 0", "V 1", "V 2"].flatMap((vehicle) => [
+          at("2031-07-31T23:59:59Z", 50, 1, vehicle),
+          at("2031-08-01T00:00:00Z", 50, 2, vehicle)
+        ]),
+        { concurrency: "unbounded" }
+      )
+      assert.deepStrictEqual(
+        told.map((rows) => rows.length),
+        [1, 1, 1, 1, 1, 1]
+      )
+      assert.lengthOf(yield* months, 2)
+    })
+  )
+
+  it.effect("goes along the path where the vehicle has no odometer of its own, in whatever order it comes", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      yield* load([[]])
+      yield* sql`update fleet.vehicles set odometer = 'positions'`
+      const stored = sql`select round(odometer_m)::float8 as m from fleet.positions order by time`.pipe(
+        Effect.map((rows) => rows.map((row) => row["m"]))
+      )
+      const calls = [0, 1, 2, 3].map((step) => () => at(`2026-01-05T08:0${step}:00Z`, 50 + step / 10, 123_456_000))
+      for (const step of [2, 0, 3, 1]) yield* calls[step]!()
+      assert.deepStrictEqual(yield* stored, [0, 11120, 22239, 33359])
+      // Repeated, it is the same; corrected, the later ones move.
+      yield* calls[1]!()
+      assert.deepStrictEqual(yield* stored, [0, 11120, 22239, 33359])
+      yield* at("2026-01-05T08:01:00Z", 50.3, 0)
+      assert.deepStrictEqual(yield* stored, [0, 33359, 44478, 55598])
     })
   )
 })

@@ -102,6 +102,8 @@ export const vehicles = (of: Random, count: number): ReadonlyArray<ReadonlyArray
     return Array.from({ length: 1 + of.int(16) }, () => {
       time += 1000 * of.pick([30, 60, 120, 150, 299, 300, 301, 600, 3599, 3600, 3601, 5000])
       odometer += of.pick([0, 0, 100, 250, 499, 500])
+      // A device is replaced.
+      if (of.next() < 0.05) odometer = of.int(1000)
       if (of.next() < restless) moving = !moving
       return {
         time,

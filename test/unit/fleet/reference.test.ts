@@ -37,6 +37,14 @@ describe("the rule of confirmed runs", () => {
     assert.deepStrictEqual(told(fixes([0, 0], [1, 9], [6, 9])), ["stop 0-1", "trip 1-6"])
   })
 
+  it("counts the way that an odometer rises, on either side of a fall", () => {
+    assert.deepStrictEqual(told(fixes([0, 0, 9000], [1, 9, 9000], [2, 9, 9300], [3, 9, 0], [4, 9, 200])), [
+      "stop 0-1",
+      "trip 1-4"
+    ])
+    assert.deepStrictEqual(told(fixes([0, 0, 9000], [1, 9, 9000], [2, 9, 9300], [3, 9, 0], [4, 9, 199])), ["stop 0-4"])
+  })
+
   it("does not let the first position of a run confirm it", () => {
     assert.deepStrictEqual(told(fixes([0, 0], [1, 9, 9000], [2, 0, 9000])), ["stop 0-2"])
     assert.deepStrictEqual(told(fixes([0, 0], [1, 9], [2, 0]), { minTripDuration: 0 }), ["stop 0-2"])

@@ -44,8 +44,17 @@ const inOrder = (fixes: ReadonlyArray<Fix>): ReadonlyArray<Fix> => {
   return sorted.filter((fix, index) => index === 0 || fix.time !== sorted[index - 1]!.time)
 }
 
+/** How far the vehicle came: an odometer that falls (a device was replaced) adds nothing. */
+const withPath = (fixes: ReadonlyArray<Fix>): ReadonlyArray<Fix> => {
+  let path = 0
+  return fixes.map((fix, index) => {
+    path += Math.max(0, fix.odometer - (fixes[index - 1]?.odometer ?? fix.odometer))
+    return { ...fix, odometer: path }
+  })
+}
+
 export const trace = (unordered: ReadonlyArray<Fix>, rule: Rule): Trace => {
-  const fixes = inOrder(unordered)
+  const fixes = withPath(inOrder(unordered))
   const states: Array<State> = []
   const events: Array<{ readonly moving: boolean; readonly at: number }> = []
   let state: State | undefined

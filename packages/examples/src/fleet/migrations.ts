@@ -2,8 +2,8 @@
  * The tables of the fleet, in a schema of their own (`fleet`). Units are in the column names: `_m` metres, `_mps` metres
  * per second, `_deg` degrees (WGS 84; heading clockwise from north). Times are `timestamptz`, never local.
  *
- * Indexes: one btree on (vehicle, time descending) for everything that asks about a vehicle, and a BRIN on time for
- * windows over all vehicles. BRIN alone makes "latest position" a scan; DISTINCT ON makes it a sort.
+ * Indexes: one btree on (vehicle, time) that holds what the reports read, so that they find it in order and do not visit
+ * the table, where rows lie in the order of their arrival; and a BRIN on time for windows over all vehicles.
  */
 import * as Effect from "effect/Effect"
 import * as Migrator from "effect/sql/Migrator"
@@ -93,11 +93,86 @@ const functions = Effect.gen(function* () {
     $$`
 })
 
+const readInOrder = Effect.gen(function* () {
+  const sql = yield* SqlClient.SqlClient
+  yield* sql`drop index fleet.positions_vehicle_time`
+  yield* sql`
+    create unique index positions_vehicle_time on fleet.positions (vehicle_id, time)
+      include (speed_mps, odometer_m, ignition, latitude_deg, longitude_deg)`
+})
+
+/** Positions come in months that nobody foresaw, and of vehicles that have no odometer of their own. */
+const recording = Effect.gen(function* () {
+  const sql = yield* SqlClient.SqlClient
+  // A table of its own that is attached: unlike "create table ... partition of" that waits for no report, and stops none.
+  yield* sql`
+    create or replace function fleet.ensure_partitions(since timestamptz, until timestamptz) returns void
+    language plpgsql as $$
+    declare
+      month timestamp := date_trunc('month', since at time zone 'UTC');
+      partition text;
+    begin
+      while month < until at time zone 'UTC' loop
+        partition := format('fleet.%I', 'positions_' || to_char(month, 'YYYY_MM'));
+        if to_regclass(partition) is null then
+          perform pg_advisory_xact_lock(hashtextextended('fleet partitions', 0));
+          -- by a query: what the catalogue's cache says may be older than the lock
+          if not exists (
+            select from pg_class c
+            where c.relnamespace = 'fleet'::regnamespace and c.relname = 'positions_' || to_char(month, 'YYYY_MM')
+          ) then
+            execute format('create table %s (like fleet.positions including defaults including constraints)', partition);
+            execute format('alter table fleet.positions attach partition %s for values from (%L) to (%L)',
+              partition, month at time zone 'UTC', (month + interval '1 month') at time zone 'UTC');
+          end if;
+        end if;
+        month := month + interval '1 month';
+      end loop;
+    end $$`
+  yield* sql`
+    create function fleet.record_position(
+      whose text, at timestamptz, latitude float8, longitude float8, speed float8, told_m float8
+    ) returns setof timestamptz
+    language plpgsql as $$
+    declare
+      vehicle fleet.vehicles;
+      before fleet.positions;
+      after fleet.positions;
+      path_m float8 := told_m;
+    begin
+      select * into vehicle from fleet.vehicles v where v.registration = whose;
+      if not found then return; end if;
+      perform fleet.ensure_partitions(at, at + interval '1 microsecond');
+      if vehicle.odometer = 'positions' then
+        -- The vehicle has no odometer: it goes on along the path, and later positions move with it. Not beside an import.
+        perform pg_advisory_xact_lock(hashtextextended('fleet import', 0));
+        select * into before from fleet.positions p where p.vehicle_id = vehicle.id and p.time < at order by p.time desc limit 1;
+        path_m := coalesce(before.odometer_m
+          + fleet.distance_m(before.latitude_deg, before.longitude_deg, latitude, longitude), 0);
+        select * into after from fleet.positions p where p.vehicle_id = vehicle.id and p.time > at order by p.time limit 1;
+        if found then
+          update fleet.positions p
+          set odometer_m = p.odometer_m - after.odometer_m + path_m
+            + fleet.distance_m(latitude, longitude, after.latitude_deg, after.longitude_deg)
+          where p.vehicle_id = vehicle.id and p.time > at;
+        end if;
+      end if;
+      insert into fleet.positions (vehicle_id, time, latitude_deg, longitude_deg, speed_mps, ignition, odometer_m)
+      values (vehicle.id, at, latitude, longitude, speed, true, path_m)
+      on conflict (vehicle_id, time) do update set
+        latitude_deg = excluded.latitude_deg, longitude_deg = excluded.longitude_deg, speed_mps = excluded.speed_mps,
+        ignition = excluded.ignition, odometer_m = excluded.odometer_m;
+      return next at;
+    end $$`
+})
+
 /** The migrations, in order. In code, so that nothing has to be found on a disk. */
 export const migrations: Migrator.Loader = Migrator.fromRecord({
   "1_places": places,
   "2_positions": positions,
-  "3_functions": functions
+  "3_functions": functions,
+  "4_read_in_order": readInOrder,
+  "5_recording": recording
 })
 
 /** Makes the schema `fleet` and brings it up to date. Safe to repeat. Gives the migrations that ran. */

@@ -62,7 +62,9 @@ export const episodes = (
 ): Statement.Fragment => sql`
   fixes as (
     select
-      p.vehicle_id, p.time, p.speed_mps, p.odometer_m, coalesce(${condition}, false) as holds,
+      p.vehicle_id, p.time, p.speed_mps, coalesce(${condition}, false) as holds,
+      -- an odometer that falls (a device was replaced) adds nothing
+      greatest(0, lead(p.odometer_m) over life - p.odometer_m) as leg_m, p.latitude_deg, p.longitude_deg,
       lead(p.time) over life as next_time,
       lag(p.time) over life is null as is_first,
       p.time - lag(p.time) over life > ${e.maxGap}::interval as after_silence,
@@ -72,14 +74,20 @@ export const episodes = (
     window life as (partition by p.vehicle_id order by p.time)
   ),
   numbered as (
-    select *, count(*) filter (where not holds or after_silence) over (partition by vehicle_id order by time) as episode
+    select
+      *,
+      count(*) filter (where not holds or after_silence) over life as episode,
+      not coalesce(lag(holds) over life, false) or after_silence as begins
     from fixes
+    window life as (partition by vehicle_id order by time)
   ),
   episodes as (
     select
       vehicle_id, min(time) as start_time,
       max(case when next_time is null or before_silence then time else next_time end) as end_time,
       max(speed_mps) as max_speed_mps,
+      coalesce(sum(leg_m) filter (where next_time is not null and not before_silence), 0) as distance_m,
+      max(latitude_deg) filter (where begins) as latitude_deg, max(longitude_deg) filter (where begins) as longitude_deg,
       bool_or(is_first) as from_first, bool_or(next_time is null) as to_last
     from numbered
     where holds

@@ -48,15 +48,18 @@ export const distance = Report.make("distance", {
     ),
     legs as (
       select
-        vehicle_id, time, odometer_m,
+        vehicle_id, time, odometer_m, (time at time zone ${p.timeZone}::text)::date as day,
         greatest(0, odometer_m - lag(odometer_m, 1, odometer_m) over (partition by vehicle_id order by time)) as leg_m
       from path
     ),
+    closed as (
+      select *, lead(day) over (partition by vehicle_id order by time) is distinct from day as closes_day from legs
+    ),
     days as (
       select
-        vehicle_id, (time at time zone ${p.timeZone}::text)::date as day, sum(leg_m) as distance_m,
-        max(odometer_m) as odometer_m, count(*)::int as positions
-      from legs
+        vehicle_id, day, sum(leg_m) as distance_m,
+        max(odometer_m) filter (where closes_day) as odometer_m, count(*)::int as positions
+      from closed
       where time >= ${p.from}::timestamptz
       group by 1, 2
     )

@@ -32,12 +32,11 @@ export const idle = Report.make("idle", {
       v.registration as vehicle, d.name as depot, d.region,
       e.start_time as start, e.end_time as "end", ${millis(sql, sql`e.end_time - e.start_time`)} as duration,
       e.from_first as "openStart", e.to_last as "openEnd",
-      z.name as zone, a.latitude_deg as latitude, a.longitude_deg as longitude
+      z.name as zone, e.latitude_deg as latitude, e.longitude_deg as longitude
     from episodes e
     join fleet.vehicles v on v.id = e.vehicle_id
     left join fleet.depots d on d.id = v.depot_id
-    join fleet.positions a on a.vehicle_id = e.vehicle_id and a.time = e.start_time
-    left join ${zoneAround(sql, sql`a.latitude_deg`, sql`a.longitude_deg`)} z on true
+    left join ${zoneAround(sql, sql`e.latitude_deg`, sql`e.longitude_deg`)} z on true
     order by e.start_time desc, v.registration`,
   maxRows: 10_000
 })

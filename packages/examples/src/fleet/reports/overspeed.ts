@@ -35,13 +35,11 @@ export const overspeed = Report.make("overspeed", {
       v.registration as vehicle, d.name as depot, d.region,
       e.start_time as start, e.end_time as "end", ${millis(sql, sql`e.end_time - e.start_time`)} as duration,
       e.from_first as "openStart", e.to_last as "openEnd",
-      ${p.limit}::float8 as limit, e.max_speed_mps as "maxSpeed", b.odometer_m - a.odometer_m as distance,
-      a.latitude_deg as latitude, a.longitude_deg as longitude
+      ${p.limit}::float8 as limit, e.max_speed_mps as "maxSpeed", e.distance_m as distance,
+      e.latitude_deg as latitude, e.longitude_deg as longitude
     from episodes e
     join fleet.vehicles v on v.id = e.vehicle_id
     left join fleet.depots d on d.id = v.depot_id
-    join fleet.positions a on a.vehicle_id = e.vehicle_id and a.time = e.start_time
-    join fleet.positions b on b.vehicle_id = e.vehicle_id and b.time = e.end_time
     order by e.start_time desc, v.registration`,
   maxRows: 10_000
 })

@@ -9,7 +9,8 @@ import { Latitude, Longitude, Metres, MetresPerSecond } from "../units.ts"
 
 /**
  * Records a position. A vehicle is in one place at a time, so (vehicle, time) makes a repeated position the same row, and
- * the write may be sent again when its answer was lost. No row: no such vehicle.
+ * the write may be sent again when its answer was lost. No row: no such vehicle. The first position of a month makes room for
+ * the month. Of a vehicle whose odometer is computed from its positions the odometer that is given is not used.
  */
 export const record = Report.make("record-position", {
   ...interactive,
@@ -25,16 +26,10 @@ export const record = Report.make("record-position", {
   },
   row: { time: rows.Instant },
   query: (sql, p) => sql`
-    insert into fleet.positions (vehicle_id, time, latitude_deg, longitude_deg, speed_mps, ignition, odometer_m)
-    select
-      v.id, ${p.time}::timestamptz, ${p.latitude}::float8, ${p.longitude}::float8, ${p.speed}::float8, true,
+    select fleet.record_position(
+      ${p.vehicle}::text, ${p.time}::timestamptz, ${p.latitude}::float8, ${p.longitude}::float8, ${p.speed}::float8,
       ${p.odometer}::float8
-    from fleet.vehicles v
-    where v.registration = ${p.vehicle}::text
-    on conflict (vehicle_id, time) do update set
-      latitude_deg = excluded.latitude_deg, longitude_deg = excluded.longitude_deg, speed_mps = excluded.speed_mps,
-      ignition = excluded.ignition, odometer_m = excluded.odometer_m
-    returning time`,
+    ) as time`,
   maxRows: 1
 })
   .annotate(Report.Title, "Record a position")

@@ -39,13 +39,11 @@ const stops = (sql: SqlClient.SqlClient, p: MotionParams): Statement.Fragment =>
   ${intervals(sql, p)},
   stops as (
     select
-      i.*, v.registration, d.name as depot, d.region, z.name as zone, z.kind as zone_kind,
-      at.latitude_deg, at.longitude_deg, at.odometer_m
+      i.*, v.registration, d.name as depot, d.region, z.name as zone, z.kind as zone_kind
     from intervals i
     join fleet.vehicles v on v.id = i.vehicle_id
     left join fleet.depots d on d.id = v.depot_id
-    join fleet.positions at on at.vehicle_id = i.vehicle_id and at.time = i.start_time
-    left join ${zoneAround(sql, sql`at.latitude_deg`, sql`at.longitude_deg`)} z on true
+    left join ${zoneAround(sql, sql`i.start_latitude_deg`, sql`i.start_longitude_deg`)} z on true
     where not i.moving
   )`
 
@@ -71,20 +69,10 @@ export const stoppage = Report.make("stoppage", {
     select
       ${p.rule}::text as rule, registration as vehicle, depot, region, zone, zone_kind as "zoneKind",
       start_time as start, end_time as "end", ${millis(sql, sql`end_time - start_time`)} as duration,
-      from_first as "openStart", to_last as "openEnd", ${stopClass(sql, sql`end_time - start_time`, p)} as class,
-      ${millis(sql, sql`engine.running`)} as "engineOn",
-      latitude_deg as latitude, longitude_deg as longitude, odometer_m as odometer
+      open_start as "openStart", open_end as "openEnd", ${stopClass(sql, sql`end_time - start_time`, p)} as class,
+      ${millis(sql, sql`running`)} as "engineOn",
+      start_latitude_deg as latitude, start_longitude_deg as longitude, start_odometer_m as odometer
     from stops
-    cross join lateral (
-      -- a leg counts as running if it begins with the ignition on and is not a silence
-      select case when bool_or(ignition is not null)
-        then coalesce(sum(leg) filter (where ignition and leg < ${p.silence}::interval), interval '0') end as running
-      from (
-        select p.ignition, lead(p.time) over (order by p.time) - p.time as leg
-        from fleet.positions p
-        where p.vehicle_id = stops.vehicle_id and p.time between stops.start_time and stops.end_time
-      ) legs
-    ) engine
     order by start_time desc, registration`,
   maxRows: 10_000
 })

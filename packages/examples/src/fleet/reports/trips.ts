@@ -32,19 +32,17 @@ export const trips = Report.make("trips", {
     select
       ${p.rule}::text as rule, v.registration as vehicle, d.name as depot, d.region,
       i.start_time as start, i.end_time as "end", ${millis(sql, sql`i.end_time - i.start_time`)} as duration,
-      i.from_first as "openStart", i.to_last as "openEnd",
+      i.open_start as "openStart", i.open_end as "openEnd",
       origin.name as "fromZone", destination.name as "toZone",
-      b.odometer_m - a.odometer_m as distance,
-      (b.odometer_m - a.odometer_m) / extract(epoch from i.end_time - i.start_time)::float8 as "averageSpeed",
+      i.distance_m as distance,
+      i.distance_m / extract(epoch from i.end_time - i.start_time)::float8 as "averageSpeed",
       fastest.speed_mps as "maxSpeed",
-      a.odometer_m as "startOdometer", b.odometer_m as "endOdometer"
+      i.start_odometer_m as "startOdometer", i.end_odometer_m as "endOdometer"
     from intervals i
     join fleet.vehicles v on v.id = i.vehicle_id
     left join fleet.depots d on d.id = v.depot_id
-    join fleet.positions a on a.vehicle_id = i.vehicle_id and a.time = i.start_time
-    join fleet.positions b on b.vehicle_id = i.vehicle_id and b.time = i.end_time
-    left join ${zoneAround(sql, sql`a.latitude_deg`, sql`a.longitude_deg`)} origin on true
-    left join ${zoneAround(sql, sql`b.latitude_deg`, sql`b.longitude_deg`)} destination on true
+    left join ${zoneAround(sql, sql`i.start_latitude_deg`, sql`i.start_longitude_deg`)} origin on true
+    left join ${zoneAround(sql, sql`i.end_latitude_deg`, sql`i.end_longitude_deg`)} destination on true
     cross join lateral (
       select max(p.speed_mps) as speed_mps
       from fleet.positions p
