@@ -351,7 +351,7 @@ postgres(fleet)("stops and trips", (it) => {
         ...thresholds(rules[0]!)
       }
       const [text, values] =
-        sql`explain (analyze, format json) with recursive ${intervals(sql, params)} select * from intervals`.compile()
+        sql`explain (analyze, format json) with recursive ${intervals(sql, params, { engine: false })} select * from intervals`.compile()
       const [row] = yield* sql.unsafe<{ "QUERY PLAN": ReadonlyArray<{ readonly Plan: PlanNode }> }>(
         text,
         values.map(asText)
@@ -457,14 +457,17 @@ postgres(fleet)("the comparison with the state machine", (it) => {
       const present = yield* sql`select 1 from fleet.vehicles limit 1`
       if (present.length === 0) yield* load(made)
       let differs = false
+      let changed = false
       for (const rule of rules) {
         const params: MotionParams = { vehicle: null, ...always, ...thresholds(rule) }
         const [text, values] = sql`
-          with recursive ${intervals(sql, params)}
+          with recursive ${intervals(sql, params, { engine: false })}
           select vehicle_id, moving, start_time, end_time from intervals order by vehicle_id, start_time`.compile()
         const original = text.replace(/--.*$/gm, "").replace(/\s+/g, " ")
         const mutated = original.replace(of, by)
-        assert.notStrictEqual(mutated, original, "the mutation finds nothing to change")
+        // What a rule does not ask for is not in its statement.
+        if (mutated === original) continue
+        changed = true
         const rows = yield* sql.unsafe<{ vehicle_id: number; moving: boolean; start_time: Date; end_time: Date }>(
           mutated,
           values.map(asText)
@@ -478,6 +481,7 @@ postgres(fleet)("the comparison with the state machine", (it) => {
         differs ||= made.some((fixes, index) => show(found.get(index + 1) ?? []) !== show(trace(fixes, rule).intervals))
         if (differs) break
       }
+      assert.isTrue(changed, "the mutation finds nothing to change")
       assert.isTrue(differs, "the mutant gives the same intervals")
     })
   )

@@ -8,6 +8,15 @@
  * is off). A silence that begins while the confirmed state is moving ends the trip at the last position before the
  * silence, and the position after it is not looked at. A silence while stopped changes nothing.
  *
+ * The distance of a run is the sum of the rises of the odometer: one that falls (a device was replaced) adds nothing.
+ *
+ * A period's borders. The state at `from` is decided by the positions of the time `reach` before it (1 day unless told) and by
+ * one more, however old. A change that waits for its confirmation at `to` is decided by the positions up to
+ * `minTripDuration` or `minParking` after it, whichever is longer, and by one more. An interval is told from the last position
+ * before `from` to the last one before `to`: a leg, from one position to the next, belongs to the period in which it ends. So
+ * the halves of a period join to the whole wherever it is cut. The exception is a vehicle that, for all of `reach`, neither
+ * stood for `minParking` nor made a trip nor was silent: its state is then taken from that oldest position.
+ *
  * The islands are runs cut at every silence; a block is what lies between two silences. Within a block each island but the
  * first confirms itself or not, whatever came before. At the entry of a block the state is always "stopped"; how its
  * first island is read depends on what was confirmed before the silence (`entry`), and that on the block before. Only
@@ -37,7 +46,9 @@ export interface MotionParams extends Window {
  * period, what the rule needs before and after it, and one more on either side, however far. (As a join over all vehicles it
  * would read the months that the lookup passes over, and sort.)
  */
-const placed = (sql: SqlClient.SqlClient, p: MotionParams): Statement.Fragment => {
+const placed = (sql: SqlClient.SqlClient, p: MotionParams, engine: boolean): Statement.Fragment => {
+  // Who does not ask for the ignition does not pay for it.
+  const ignition = engine || p.useIgnition
   const since = sql`(${p.from}::timestamptz - ${p.reach}::interval)`
   // A change that waits at the end of the period is decided by the first position from here on at the latest.
   const until = sql`(${p.to}::timestamptz + greatest(${p.minTripDuration}::interval, ${p.minParking}::interval))`
@@ -62,7 +73,8 @@ const placed = (sql: SqlClient.SqlClient, p: MotionParams): Statement.Fragment =
             kind, lag(kind) over life as kind_1
           from fleet.positions p
           cross join lateral (
-            select 3 * (p.speed_mps > ${p.motionThreshold}::float8)::int + coalesce(p.ignition::int, 2) as kind
+            select 3 * (p.speed_mps > ${p.motionThreshold}::float8)::int
+              ${ignition ? sql`+ coalesce(p.ignition::int, 2)` : sql``} as kind
           ) told
           where p.vehicle_id = v.id
             and p.time >= coalesce(before.time, ${since}) and p.time <= coalesce(after.time, ${until})
@@ -94,20 +106,35 @@ const placed = (sql: SqlClient.SqlClient, p: MotionParams): Statement.Fragment =
           select
             *,
             coalesce(greatest(0, odometer_m - odometer_1), 0) as leg_m,
-            coalesce(odometer_1 - lag(odometer_m) over life, 0) + coalesce(greatest(0, odometer_m - odometer_1), 0) as step_m,
+            coalesce(odometer_1 - lag(odometer_m) over life, 0) + coalesce(greatest(0, odometer_m - odometer_1), 0) as step_m
+            ${
+              engine
+                ? sql`,
             -- a leg counts as running if it begins with the ignition on and is not a silence
             case when lag(ignition and not closes_block) over life then time - lag(time) over life else interval '0' end as step_running,
-            (lag(ignition) over life is not null)::int as step_told,
+            (lag(ignition) over life is not null)::int as step_told`
+                : sql``
+            }
+            ${
+              p.useIgnition
+                ? sql`,
             -- whether the segment before has a position with the ignition off that is not the first of its run
             (coalesce(lag(not ignition) over life, false)
-              and (not lag(opens_island) over life or lag(time) over life < time_1))::int as step_off
+              and (not lag(opens_island) over life or lag(time) over life < time_1))::int as step_off`
+                : sql``
+            }
           from segments
           window life as (order by time)
         )
         select
           *,
-          sum(step_m) over life as path_m, sum(step_running) over life as running, sum(step_told) over life as told,
-          sum(step_off) over life as off,
+          sum(step_m) over life as path_m,
+          ${
+            engine
+              ? sql`sum(step_running) over life as running, sum(step_told) over life as told`
+              : sql`null::interval as running, null::bigint as told`
+          },
+          ${p.useIgnition ? sql`sum(step_off) over life` : sql`0`} as off,
           count(*) filter (where opens_block) over life as block, count(*) filter (where opens_island) over life as island,
           case when lead(is_second) over life then lead(time) over life end as second_time,
           lead(step_m) over life as second_step_m
@@ -120,10 +147,14 @@ const placed = (sql: SqlClient.SqlClient, p: MotionParams): Statement.Fragment =
 
 /**
  * The common table expressions that end in `intervals`. For use after `with recursive`. Positions are read once: whatever a
- * report tells of an interval is gathered on the way. `open_start` and `open_end` say that the period (or the data) cut it.
+ * report tells of an interval is gathered on the way (`engine`: how long the engine ran, too). `open_start` and `open_end` say that the period (or the data) cut it.
  */
-export const intervals = (sql: SqlClient.SqlClient, p: MotionParams): Statement.Fragment => sql`
-    ${placed(sql, p)},
+export const intervals = (
+  sql: SqlClient.SqlClient,
+  p: MotionParams,
+  { engine }: { readonly engine: boolean }
+): Statement.Fragment => sql`
+    ${placed(sql, p, engine)},
     runs as (
       select
         vehicle_id, block, island, moving, opens_block as leads, opens_island, time as first_time, path_m as first_m,

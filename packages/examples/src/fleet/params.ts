@@ -54,8 +54,8 @@ export const confirmedRuns = {
   /** A silence this long ends a trip at the last position before it. */
   silence: duration("1 hour"),
   /**
-   * How far before the period positions are read, to know in which state it begins. Default 1 day. One run that confirms
-   * itself (a parking, a trip) in that time is enough for two halves of a period to join to the whole.
+   * How far before `from` positions are read, to know in which state the period begins; one more is read, however old. Default
+   * 1 day. A parking, a trip or a silence in that time is enough for the halves of a period to join to the whole.
    */
   reach: duration("1 day"),
   /** Whether an ignition that is off confirms a stop at once. */

@@ -236,7 +236,8 @@ const insertPositions = Effect.fnUntraced(function* (simulation: Simulation, sin
 })
 
 /**
- * Simulates a fleet into empty tables. `onProgress` is called after each slice of six hours.
+ * Simulates a fleet into empty tables, a slice at a time: six hours of up to 500 vehicles, less of more, so that a statement
+ * stays short whatever the size of the fleet. `onProgress` is called after each slice.
  * Gives the number of positions.
  */
 export const simulate = Effect.fnUntraced(function* <E, R>(
@@ -244,9 +245,10 @@ export const simulate = Effect.fnUntraced(function* <E, R>(
   onProgress: (progress: Progress) => Effect.Effect<void, E, R>
 ) {
   const sql = yield* SqlClient.SqlClient
-  const { days, start } = simulation
-  const sliceMillis = 6 * 3600_000
-  const slices = days * 4
+  const { days, start, vehicles } = simulation
+  const slicesOfDay = 4 * Math.ceil(vehicles / 500)
+  const sliceMillis = 86_400_000 / slicesOfDay
+  const slices = days * slicesOfDay
   const end = new Date(start.getTime() + slices * sliceMillis)
   yield* sql`select fleet.ensure_partitions(${start}::timestamptz, ${end}::timestamptz)::text`
   yield* sql.withTransaction(

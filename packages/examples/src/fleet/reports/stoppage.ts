@@ -35,8 +35,8 @@ const stopClass = (sql: SqlClient.SqlClient, duration: Statement.Fragment, p: Cl
     when ${duration} > ${p.long}::interval then 'long' else 'short' end`
 
 /** The stops with their vehicle and place; ends in the table expression `stops`. */
-const stops = (sql: SqlClient.SqlClient, p: MotionParams): Statement.Fragment => sql`
-  ${intervals(sql, p)},
+const stops = (sql: SqlClient.SqlClient, p: MotionParams, of: { readonly engine: boolean }): Statement.Fragment => sql`
+  ${intervals(sql, p, of)},
   stops as (
     select
       i.*, v.registration, d.name as depot, d.region, z.name as zone, z.kind as zone_kind
@@ -65,7 +65,7 @@ export const stoppage = Report.make("stoppage", {
     odometer: Metres
   },
   query: (sql, p) => sql`
-    with recursive ${stops(sql, p)}
+    with recursive ${stops(sql, p, { engine: true })}
     select
       ${p.rule}::text as rule, registration as vehicle, depot, region, zone, zone_kind as "zoneKind",
       start_time as start, end_time as "end", ${millis(sql, sql`end_time - start_time`)} as duration,
@@ -100,7 +100,7 @@ export const stoppageSummary = Report.make("stoppage-summary", {
     longest: rows.Lasting
   },
   query: (sql, p) => sql`
-    with recursive ${stops(sql, p)},
+    with recursive ${stops(sql, p, { engine: false })},
     classed as (
       select
         ${p.by === "depot" ? sql`depot` : p.by === "region" ? sql`region` : sql`zone`} as place,

@@ -1,4 +1,7 @@
-/** Trips by the same rule as the stops: together the two tile the time from a vehicle's first position to its last. */
+/**
+ * Trips by the same rule as the stops: together the two tile the time from a vehicle's last position before the period to its
+ * last one in it, so that periods laid end to end join (see `motion.ts`).
+ */
 import { Report } from "@sluice/sdk"
 import * as Schema from "effect/Schema"
 import { Fleet } from "../Fleet.ts"
@@ -28,7 +31,7 @@ export const trips = Report.make("trips", {
     endOdometer: Metres
   },
   query: (sql, p) => sql`
-    with recursive ${intervals(sql, p)}
+    with recursive ${intervals(sql, p, { engine: false })}
     select
       ${p.rule}::text as rule, v.registration as vehicle, d.name as depot, d.region,
       i.start_time as start, i.end_time as "end", ${millis(sql, sql`i.end_time - i.start_time`)} as duration,
