@@ -178,6 +178,17 @@ export const PoolAccount = Schema.Struct({
 })
 export type PoolAccount = typeof PoolAccount.Type
 
+/** Where to look, by the reason. */
+const nextLooks = {
+  "all-leased": "look at who holds them; then at the lane's cap, maxConnections, or the reports' deadlines",
+  "lane-full": "look at the lane's cap and maxWaiting in the role's options",
+  connecting: "look at how long a connect takes (server's log, connectTimeout)",
+  down: "look at the last error, and whether the server is up",
+  leaked: "look at the stack of the holder (leakDetection)",
+  suspended: "the pool was suspended; resume it",
+  "queue-full": "look at maxWaiting, and at who holds the sessions"
+} as const
+
 /** The caller waited for a session as long as it was allowed to. */
 export class AcquireTimeout extends Schema.TaggedError<AcquireTimeout>("@sluice/sdk/AcquireTimeout")(
   "AcquireTimeout",
@@ -202,7 +213,8 @@ export class AcquireTimeout extends Schema.TaggedError<AcquireTimeout>("@sluice/
       `${leased} leased, ${idle} idle, ${connecting} connecting, ${draining} draining of ${max}, ${waiting} waiting` +
       (holders === "" ? "" : `; longest held by ${holders}`) +
       (this.heldByCaller === undefined ? "" : `; ${this.heldByCaller} held by the caller itself while it waits`) +
-      afterLastError(this.lastError)
+      afterLastError(this.lastError) +
+      `; ${nextLooks[this.reason]}`
     )
   }
 }
@@ -243,7 +255,7 @@ export class CircuitOpen extends Schema.TaggedError<CircuitOpen>("@sluice/sdk/Ci
   { httpApiStatus: 503 }
 ) {
   override get message(): string {
-    return `${this.key}: circuit open${again(this.retryAfterMillis)}${afterLastError(this.lastError)}`
+    return `${this.key}: circuit open, nothing was sent${again(this.retryAfterMillis)}${afterLastError(this.lastError)}; look at that error, and at the breaker's log line for when and why it opened`
   }
 }
 

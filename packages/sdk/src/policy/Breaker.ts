@@ -191,8 +191,15 @@ export const make = <E = unknown>(options: Options<E>): Breaker<E> => {
     return entry
   }
 
+  const log = (fiber: Fiber.Fiber<unknown, unknown>, { circuit, key, lastError }: Entry): void => {
+    const last = lastError === undefined ? "" : `; last error: ${lastError.tag}: ${lastError.message}`
+    Effect.runForkWith(fiber.context)(Effect.logWarning(`breaker ${name} of ${key} opened: ${circuit.why}${last}`))
+  }
+
   const tell = (fiber: Fiber.Fiber<unknown, unknown>, entry: Entry, from: State): void => {
     const { mode, state } = entry.circuit
+    // Once for each outage: not when a probe opens it again.
+    if (mode === "auto" && from === "closed" && state === "open") log(fiber, entry)
     emit(fiber, "breaker", entry.key, mode === "auto" ? state : mode, { name, from })
     if (watchers.size === 0) return
     for (const watcher of watchers) watcher({ key: entry.key, from, to: state, mode })

@@ -57,6 +57,9 @@ export class Circuit {
   private generation = 0
   private nextLease = 1
 
+  /** Why it opened the last time, in words. */
+  why = ""
+
   constructor(rules: Rules, window: Window) {
     this.rules = rules
     this.window = window
@@ -86,7 +89,7 @@ export class Circuit {
     }
     if (ticket > 0) {
       if (!this.leases.delete(ticket) || this.state !== "half-open" || signal === "ignored") return false
-      if (signal === "failure" || (slow && this.rules.slowRate !== undefined)) return this.trip()
+      if (signal === "failure" || (slow && this.rules.slowRate !== undefined)) return this.trip("its probe failed")
       if (++this.succeeded >= this.rules.successes) this.close()
       return false
     }
@@ -94,7 +97,8 @@ export class Circuit {
     const failed = signal === "failure"
     this.window.record(failed, slow, now)
     this.consecutive = failed ? this.consecutive + 1 : 0
-    return (failed || slow) && this.tripped() ? this.trip() : false
+    const why = failed || slow ? this.tripped() : undefined
+    return why === undefined ? false : this.trip(why)
   }
 
   /** Milliseconds until a call may be let through. */
@@ -106,18 +110,19 @@ export class Circuit {
     return earliest === Infinity ? 0 : Math.max(0, earliest - now)
   }
 
-  private tripped(): boolean {
+  private tripped(): string | undefined {
     const { consecutiveFailures, failureRate, minimumCalls, slowRate } = this.rules
-    if (consecutiveFailures !== undefined && this.consecutive >= consecutiveFailures) return true
+    if (consecutiveFailures !== undefined && this.consecutive >= consecutiveFailures) {
+      return `${this.consecutive} failures in a row`
+    }
     const { calls, failures, slow } = this.window.counts
-    if (calls < minimumCalls) return false
-    return (
-      (failureRate !== undefined && failures >= failureRate * calls) ||
-      (slowRate !== undefined && slow >= slowRate * calls)
-    )
+    if (calls < minimumCalls) return undefined
+    if (failureRate !== undefined && failures >= failureRate * calls) return `${failures} of ${calls} calls failed`
+    return slowRate !== undefined && slow >= slowRate * calls ? `${slow} of ${calls} calls were slow` : undefined
   }
 
-  trip(): true {
+  trip(why: string): true {
+    this.why = why
     this.openings++
     this.become("open")
     return true
