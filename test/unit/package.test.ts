@@ -75,14 +75,23 @@ describe("the tarball of @sluice/sdk", { timeout: 120_000 }, () => {
 
   it("holds what a user needs and nothing else", () => {
     const files = filesIn(installed)
-    for (const name of ["LICENSE", "README.md", "package.json", "dist/index.js", "dist/index.d.ts", "src/index.ts"]) {
+    for (const name of [
+      "LICENSE",
+      "README.md",
+      "package.json",
+      "dist/index.js",
+      "dist/index.d.ts",
+      "guides/failures.md",
+      "src/index.ts"
+    ]) {
       assert.include(files, name)
     }
     assert.strictEqual(
       fs.readFileSync(path.join(installed, "LICENSE"), "utf8"),
       fs.readFileSync(path.join(root, "LICENSE"), "utf8")
     )
-    const allowed = /^(LICENSE|README\.md|package\.json|src\/.*\.ts|dist\/.*\.(js|js\.map|d\.ts|d\.ts\.map))$/
+    const allowed =
+      /^(LICENSE|README\.md|package\.json|guides\/.*\.md|src\/.*\.ts|dist\/.*\.(js|js\.map|d\.ts|d\.ts\.map))$/
     assert.deepStrictEqual(
       files.filter((name) => !allowed.test(name)),
       []

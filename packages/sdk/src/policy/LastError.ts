@@ -1,6 +1,8 @@
 /**
  * What a policy remembers of the last real error.
  */
+import { lastError } from "../internal/problems.ts"
+import * as PgFailure from "../PgFailure.ts"
 import type { LastError } from "../ReportError.ts"
 import * as ReportError from "../ReportError.ts"
 
@@ -13,6 +15,7 @@ export const lastErrorOf = (error: unknown): LastError => {
   if (typeof error !== "object" || error === null) return { tag: typeof error, message: "no description" }
   const known = error as Readonly<Record<string, unknown>>
   const tag = text(known["_tag"]) ?? text(known["name"]) ?? "Error"
+  if (tag === "SqlError") return lastError(PgFailure.fromSqlError(error as never), error)
   const sqlState = text(known["sqlState"])
   return {
     tag,
