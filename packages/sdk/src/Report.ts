@@ -35,6 +35,7 @@ import type * as Declaration from "./report/Declaration.ts"
 import * as Declared from "./report/Declared.ts"
 import * as Explain from "./report/Explain.ts"
 import * as Pipeline from "./report/Pipeline.ts"
+import { notePlace } from "./report/Place.ts"
 import * as Streaming from "./report/Streaming.ts"
 import * as Transacting from "./report/Transaction.ts"
 import type { OutcomeUnknown } from "./ReportError.ts"
@@ -219,7 +220,7 @@ export const make = <
   RoleId,
   Declaration.Failures<Breaker, Bulkhead, RateLimit, Shed, Write>
 > => {
-  const declared = Declared.make(name, options)
+  const declared = notePlace(Declared.make(name, options))
   const call = Pipeline.make(declared)
   return makeProto({
     name,
@@ -301,7 +302,7 @@ export const transaction: {
   >
 } = (...args: ReadonlyArray<any>): any => {
   if (args.length > 2) return transaction(args[1], args[2])(args[0])
-  const declared = Declared.makeTransaction(args[0], args[1])
+  const declared = notePlace(Declared.makeTransaction(args[0], args[1]))
   const run = Transacting.make(declared as Parameters<typeof Transacting.make>[0])
   return Object.assign((self: Effect.Effect<any, any, any>) => run(self), {
     declared,

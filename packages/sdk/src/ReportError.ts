@@ -304,3 +304,28 @@ export class OutcomeUnknown extends Schema.TaggedError<OutcomeUnknown>("@sluice/
     return `${this.key}: the statement was sent and its answer lost; it may have been applied${afterLastError(this.lastError)}`
   }
 }
+
+type Inspect = (value: unknown, options: object) => string
+
+/** `console.log` shows the message and the place, then the fields. */
+function inspected(this: Error, _depth: number, options: object, inspect?: Inspect): string {
+  const { message: _, ...fields } = this
+  return inspect === undefined ? String(this.stack) : `${this.stack} ${inspect(fields, options)}`
+}
+
+for (const error of [
+  InvalidParameters,
+  QueryFailed,
+  RowDecodeError,
+  DatabaseUnavailable,
+  InvalidConfiguration,
+  InvalidDeclarations,
+  AcquireTimeout,
+  Overloaded,
+  CircuitOpen,
+  DeadlineExceeded,
+  ReplicaTooStale,
+  OutcomeUnknown
+]) {
+  Object.defineProperty(error.prototype, Symbol.for("nodejs.util.inspect.custom"), { value: inspected })
+}

@@ -7,6 +7,8 @@ import { originalOf, remember } from "../internal/originals.ts"
 import { lastError, problemOf, reasonOf } from "../internal/problems.ts"
 import * as PgFailure from "../PgFailure.ts"
 import { DatabaseUnavailable, OutcomeUnknown, QueryFailed, RowDecodeError } from "../ReportError.ts"
+import type { Declared } from "./Declared.ts"
+import { atPlace } from "./Place.ts"
 
 /**
  * The driver's own error behind a report's error, with the server's message and position, for a debugger or a test of
@@ -21,7 +23,8 @@ export const sqlErrorOf = (error: unknown): SqlError | undefined => originalOf(e
 export const excerptOf = (error: unknown): string | undefined => PgFailure.factsOf(sqlErrorOf(error))?.excerpt
 
 /** At log level Debug the statement's own line is shown. */
-export const failWith = <E>(told: E): Effect.Effect<never, E> => {
+export const failWith = <E>(error: E, declared: Declared): Effect.Effect<never, E> => {
+  const told = atPlace(error, declared)
   const excerpt = excerptOf(told)
   return excerpt === undefined
     ? Effect.fail(told)

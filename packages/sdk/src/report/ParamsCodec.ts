@@ -27,7 +27,8 @@ export const problems = (issue: SchemaIssue.Issue): ReadonlyArray<{ field: strin
  */
 export const make = <Params extends Schema.Top>(
   report: string,
-  schema: Params
+  schema: Params,
+  told: (error: InvalidParameters) => InvalidParameters = (error) => error
 ): ((input: unknown) => Effect.Effect<Params["Encoded"], InvalidParameters, Params["EncodingServices"]>) => {
   const all = { errors: "all" } as const
   const construct = SchemaParser.makeEffect(schema)
@@ -38,7 +39,7 @@ export const make = <Params extends Schema.Top>(
   const encode = isEncoded
     ? (value: unknown) => Effect.succeed(value as Params["Encoded"])
     : SchemaParser.encodeUnknownEffect(schema)
-  const refuse = (issue: SchemaIssue.Issue) => new InvalidParameters({ report, issues: problems(issue) })
+  const refuse = (issue: SchemaIssue.Issue) => told(new InvalidParameters({ report, issues: problems(issue) }))
   return (input) => {
     const value = construct(input as Params["~type.make.in"], { parseOptions: all })
     if (isEncoded && isThere(value)) return Effect.succeed(value.value)

@@ -44,6 +44,7 @@ import * as Joined from "./Joined.ts"
 import * as Meter from "./Meter.ts"
 import * as ParamsCodec from "./ParamsCodec.ts"
 import type * as Policies from "./Policies.ts"
+import { atPlace } from "./Place.ts"
 import * as RowCodec from "./RowCodec.ts"
 import * as Spans from "./Spans.ts"
 
@@ -84,7 +85,7 @@ type Answer = Effect.Effect<any, any, any>
  */
 export const make = (declared: Declared): ((shape: Shape) => (input: unknown) => Answer) => {
   const { fallback, lane, maxRows, name, outside, priority, writes } = declared
-  const encode = ParamsCodec.make(name, declared.params)
+  const encode = ParamsCodec.make(name, declared.params, (error) => atPlace(error, declared))
   const decode = RowCodec.make(name, declared.row)
   const bind = binder(declared)
   const meter = Meter.make(name)
@@ -132,7 +133,7 @@ export const make = (declared: Declared): ((shape: Shape) => (input: unknown) =>
 
   const withinDeadline = (fiber: Fiber.Fiber<unknown, unknown>, params: unknown, call: Call, shape: Shape): Answer => {
     const bound = bind(fiber)
-    if (bound.refusal !== undefined) return Effect.fail(bound.refusal)
+    if (bound.refusal !== undefined) return failWith(bound.refusal, declared)
     const { carried, deadline } = bound.policies
     const around = fiber.getRef(Surrounding.Current)
     if (around !== undefined && outside !== true) {
@@ -148,7 +149,7 @@ export const make = (declared: Declared): ((shape: Shape) => (input: unknown) =>
               Effect.withFiber((fiber) => admitted(fiber, bound, statement, call, shape))
             )
           : admitted(fiber, bound, statement, call, shape),
-        (error) => failWith(tell(bound, error, call))
+        (error) => failWith(tell(bound, error, call), declared)
       )
     const told = carried === undefined ? deadline(Effect.withFiber(answered)) : carried(fiber, answered)
     return writes === undefined || call.joined !== undefined

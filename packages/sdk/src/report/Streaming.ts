@@ -40,6 +40,7 @@ import { failWith } from "./Failure.ts"
 import * as Joined from "./Joined.ts"
 import * as Meter from "./Meter.ts"
 import * as ParamsCodec from "./ParamsCodec.ts"
+import { atPlace } from "./Place.ts"
 import * as RowCodec from "./RowCodec.ts"
 import * as Spans from "./Spans.ts"
 
@@ -64,7 +65,7 @@ export type OnEnd = (info: StreamInfo) => Effect.Effect<void, never, any>
 
 export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => Stream.Stream<any, any, any>) => {
   const { lane, maxRows, name, priority } = declared
-  const encode = ParamsCodec.make(name, declared.params)
+  const encode = ParamsCodec.make(name, declared.params, (error) => atPlace(error, declared))
   const decode = RowCodec.make(name, declared.row)
   const bind = binder(declared)
   const { measureScope } = Meter.make(name)
@@ -88,7 +89,7 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
           // Who takes the rows holds the session, whichever fiber asks for it.
           const consumer = yield* Effect.withFiber((fiber) => Effect.succeed(fiber))
           const bound = bind(consumer)
-          if (bound.refusal !== undefined) return yield* Effect.fail(bound.refusal)
+          if (bound.refusal !== undefined) return yield* failWith(bound.refusal, declared)
           const around = consumer.getRef(Surrounding.Current)
           if (around !== undefined && declared.outside !== true) {
             const own = Joined.join(name, bound.role, consumer, around)
@@ -120,7 +121,9 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
 
   /** What is told of a failure is the same in every phase of the stream. */
   const within = <A>(bound: Bound, work: Effect.Effect<A, any, any>, call: Call): Effect.Effect<A, any, any> => {
-    const answered = bound.policies.deadline(Effect.catch(work, (error) => failWith(tell(bound, error, call))))
+    const answered = bound.policies.deadline(
+      Effect.catch(work, (error) => failWith(tell(bound, error, call), declared))
+    )
     return declared.writes === undefined || call.joined !== undefined
       ? answered
       : Effect.mapError(answered, (error) => tellLate(bound, error, call))

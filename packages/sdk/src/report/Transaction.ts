@@ -78,7 +78,7 @@ export const make = (declared: Declared & { readonly transaction: DeclaredTransa
   const unit = (fiber: Fiber.Fiber<unknown, unknown>, self: Any, call: Call): Any => {
     const bound = bind(fiber)
     const { refusal, role } = bound
-    if (refusal !== undefined) return Effect.fail(refusal)
+    if (refusal !== undefined) return failWith(refusal, declared)
     const around = outside === true ? undefined : fiber.getRef(Surrounding.Current)
     if (around !== undefined) {
       const own = Joined.join(name, role, fiber, around)
@@ -96,7 +96,7 @@ export const make = (declared: Declared & { readonly transaction: DeclaredTransa
     const retry = around === undefined ? retryOf(bound) : undefined
     const attempts = retry === undefined ? permitted : retry.run(permitted)
     const told = Effect.catch(attempts, (error) =>
-      error instanceof Own ? failWith(tell(bound, error.error, call)) : Effect.fail(error)
+      error instanceof Own ? failWith(tell(bound, error.error, call), declared) : Effect.fail(error)
     )
     return Effect.mapError(deadline(told), (error: any) =>
       tagOf(error) === "DeadlineExceeded" ? tellLate(bound, error, call) : error
