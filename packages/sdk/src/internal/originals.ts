@@ -10,7 +10,7 @@ export const remember = <A extends object>(told: A, original: unknown): A => {
 }
 
 const isSqlError = (error: unknown): error is object =>
-  typeof error === "object" && error !== null && "_tag" in error && error._tag === "SqlError"
+  typeof error === "object" && error !== null && "~effect/sql/SqlError" in error
 
 export const originalOf = (error: unknown): object | undefined =>
   typeof error === "object" && error !== null ? originals.get(error) : undefined

@@ -15,7 +15,7 @@ export const lastErrorOf = (error: unknown): LastError => {
   if (typeof error !== "object" || error === null) return { tag: typeof error, message: "no description" }
   const known = error as Readonly<Record<string, unknown>>
   const tag = text(known["_tag"]) ?? text(known["name"]) ?? "Error"
-  if (tag === "SqlError") return lastError(PgFailure.fromSqlError(error as never), error)
+  if (tag === "SqlError" && "reason" in error) return lastError(PgFailure.fromSqlError(error as never), error)
   const sqlState = text(known["sqlState"])
   return {
     tag,

@@ -41,6 +41,9 @@ class Own {
   get _tag(): unknown {
     return tagOf(this.error)
   }
+  get reason(): unknown {
+    return this.error.reason
+  }
   get message(): unknown {
     return this.error.message
   }
