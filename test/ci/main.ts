@@ -27,6 +27,10 @@ const installNode24 = (folder: string): NodeJS.ProcessEnv | undefined => {
   return { ...process.env, PATH: `${bin}${path.delimiter}${process.env["PATH"] ?? ""}` }
 }
 
+/** What the first suite has shown once and for all is not asked again. */
+const once = (env: NodeJS.ProcessEnv = process.env): NodeJS.ProcessEnv =>
+  runs("bare") ? { ...env, SLUICE_TYPE_MUTANTS: "checked" } : env
+
 try {
   if (unknown.length > 0) throw new Error(`CI_ONLY does not know ${unknown.join(", ")}; it knows ${all.join(", ")}`)
   account.step("npm run check", ["npm", "run", "check"])
@@ -35,7 +39,7 @@ try {
 
   if (runs("machine")) {
     console.log(`Node ${process.version} of this machine`)
-    account.suite("machine")
+    account.suite("machine", { env: once() })
     account.step(`npm start on Node ${process.version}`, ["npm", "start"])
   }
 
@@ -45,7 +49,7 @@ try {
     if (peers === undefined) console.log("\n== the oldest peers are the installed ones: nothing more to run")
     else if (account.step(`install ${JSON.stringify(peers)}`, () => copyWith(peers, cwd))) {
       account.step("types with them", ["npm", "run", "check:types"], { cwd })
-      account.suite("oldest", { cwd, args: ["--project", "unit", "--project", "postgres"] })
+      account.suite("oldest", { cwd, env: once(), args: ["--project", "unit", "--project", "postgres"] })
     }
   }
 
@@ -63,7 +67,7 @@ try {
     if (account.step("Node 24 from npm", () => (env = installNode24(path.join(temp, "node24"))) !== undefined)) {
       const options = env === undefined ? {} : { env }
       execute(["node", "--version"], options)
-      account.suite("node24", options)
+      account.suite("node24", { env: once(env) })
       account.step("npm start on Node 24", ["npm", "start"], options)
     }
   }

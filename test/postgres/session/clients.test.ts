@@ -218,7 +218,7 @@ layer(PgCluster.layer(), { excludeTestServices: true, timeout: "60 seconds" })(
     it.effect("bounds a COMMIT without a deadline, and says that its outcome is unknown", () =>
       Effect.gen(function* () {
         const proxy = yield* FaultProxy.make({ target: yield* primary })
-        const sql = yield* client(proxy, { controlTimeout: "300 millis" })
+        const sql = yield* client(proxy, { controlTimeout: "300 millis", commitTimeout: "1 second" })
         const error = yield* Effect.flip(
           sql.withTransaction(Effect.andThen(sql`select 1`, proxy.stall({ direction: "server->client" })))
         )

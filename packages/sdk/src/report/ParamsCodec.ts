@@ -65,7 +65,11 @@ export const toDriver = (params: ReadonlyArray<unknown>): ReadonlyArray<unknown>
 }
 
 const isOurs = (value: object): boolean =>
-  Array.isArray(value) ? value.some(isJson) : DateTime.isDateTime(value) || Duration.isDuration(value) || isJson(value)
+  Array.isArray(value) ? holdsJson(value) : DateTime.isDateTime(value) || Duration.isDuration(value) || isJson(value)
+
+/** An array has values of one kind. */
+const holdsJson = (values: ReadonlyArray<unknown>): boolean =>
+  isJson(values.find((one) => one !== null && one !== undefined))
 
 /** Not a value that names its type. */
 const isJson = (value: unknown): boolean => {
@@ -83,7 +87,7 @@ const toJson = (value: unknown): unknown => {
 }
 
 const toDriverValue = (value: unknown): unknown => {
-  if (isJson(value) || (Array.isArray(value) && value.some(isJson))) return toJson(value)
+  if (isJson(value) || (Array.isArray(value) && holdsJson(value))) return toJson(value)
   if (DateTime.isDateTime(value)) return DateTime.toDateUtc(value)
   if (Duration.isDuration(value)) return `${Duration.toMillis(value)} milliseconds`
   return value
