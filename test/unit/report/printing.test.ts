@@ -4,6 +4,7 @@ import { Report } from "@sluice/sdk"
 import * as ReportError from "@sluice/sdk/ReportError"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
 import { inspect } from "node:util"
 import { failure, makeRole, refused, replica, run } from "./support.ts"
@@ -55,7 +56,7 @@ describe("an error", () => {
     })
   }
 
-  it.effect("of a report shows where the report was declared, and no frame of the SDK", () =>
+  it.effect("of a report shows where the report was declared and where it was called, and no frame of the SDK", () =>
     Effect.gen(function* () {
       const { provide } = yield* makeRole(() => Effect.fail(refused("42601")))
       const stops = Report.make("stops", {
@@ -77,6 +78,15 @@ describe("an error", () => {
       assert.isTrue(shown.startsWith(`${steady(failed.stack!)} {`), shown)
       assert.include(shown, "sqlState: '42601'")
       assert.notMatch(shown, /packages\/sdk/)
+      const dashboard = Effect.fn("dashboard")(function* () {
+        return yield* stops.run({ n: 1 })
+      })
+      const { exit } = yield* run(provide(dashboard()))
+      assert.deepStrictEqual(Exit.isFailure(exit) ? steady(Cause.pretty(exit.cause)).split("\n").slice(1) : [], [
+        "    at report stops (here)",
+        "    at dashboard (here)",
+        "    at dashboard (definition) (here)"
+      ])
       const wrong = failure(yield* run(provide(stops.run({ n: 1.5 }))), "InvalidParameters")
       assert.strictEqual(
         steady(wrong.stack!),
