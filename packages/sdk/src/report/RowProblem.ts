@@ -149,6 +149,8 @@ const problemOf = (
   const type = oid === undefined ? undefined : typeNameOf(oid)
   const [kind, types] = kindOf(value)
   // Inside of a json value or an array the column is not to blame.
+  if (path.length > 1 && !message.startsWith("Expected "))
+    return `${type ?? kind} came, and this part of it does not fit: ${lower(message)}`
   if (path.length > 1) return `${type ?? kind} came, and ${declared} was declared for this part of it`
   if (kind === "NULL") return `NULL came, and ${declared} was declared; declare Schema.NullOr, or write coalesce`
   const tags = tagsOf((declaredFields(schema)[name] ?? schema).ast as unknown as Ast)
