@@ -186,7 +186,7 @@ export const bugs: ReadonlyArray<Bug> = [
     part: "failure",
     bug: "a session that ended with FATAL goes back to the pool",
     file: "PgFailure.ts",
-    from: 'isFatal(input.severity) || input.phase === "connect" ? "drop"',
-    to: 'input.phase === "connect" ? "drop"'
+    from: 'if (isFatal(input.severity) || input.phase === "connect") return "drop"',
+    to: 'if (input.phase === "connect") return "drop"'
   }
 ]
