@@ -7,8 +7,8 @@ import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import * as Tracer from "effect/Tracer"
 import { layerDatabase, postgres, TestDatabase } from "../support/postgres.ts"
+import { keepSpans } from "../support/spans.ts"
 
 class Db extends Database.Service<Db>()("db", { roles: ["primary"] }) {}
 const role = Db.role("primary")
@@ -82,14 +82,7 @@ postgres(layerDatabase)("options of a role", (it) => {
       const [row] = yield* database.query(
         "select oid::int8, typarray::int8 as array from pg_type where typname = 'mood'"
       )
-      const spans: Array<Tracer.NativeSpan> = []
-      const tracer = Tracer.make({
-        span: (options) => {
-          const span = new Tracer.NativeSpan(options)
-          spans.push(span)
-          return span
-        }
-      })
+      const { spans, tracer } = keepSpans()
       const codec: PgTypes.Codec<{ readonly mood: string }> = {
         encode: ({ mood }) => Result.succeed(Buffer.from(mood)),
         decode: (bytes) => Result.succeed({ mood: Buffer.from(bytes).toString() })

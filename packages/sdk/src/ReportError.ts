@@ -255,7 +255,8 @@ export class CircuitOpen extends Schema.TaggedError<CircuitOpen>("@sluice/sdk/Ci
   { httpApiStatus: 503 }
 ) {
   override get message(): string {
-    return `${this.key}: circuit open, nothing was sent${again(this.retryAfterMillis)}${afterLastError(this.lastError)}; look at that error, and at the breaker's log line for when and why it opened`
+    const look = this.lastError === undefined ? "" : "; look at that error; the breaker's log line says why it opened"
+    return `${this.key}: circuit open, nothing was sent${again(this.retryAfterMillis)}${afterLastError(this.lastError)}${look}`
   }
 }
 

@@ -13,6 +13,7 @@ import { inspect } from "node:util"
 import { expectEventually } from "../../support/expectEventually.ts"
 import { ownCluster, postgres } from "../../support/postgres.ts"
 import { main, role, Target, timed } from "./support.ts"
+import { keepSpans } from "../../support/spans.ts"
 
 const server = Effect.map(PgCluster.PgCluster, ({ primary }) => primary)
 
@@ -61,14 +62,7 @@ postgres(ownCluster({ auth: "scram-sha-256", password: "hunter2secret" }))("secr
       const postgres = yield* server
       const proxy = yield* FaultProxy.make({ target: postgres })
       yield* postgres.query("create role locked login password 'hunter2secret'")
-      const spans: Array<unknown> = []
-      const tracer = Tracer.make({
-        span: (options) => {
-          const span = new Tracer.NativeSpan(options)
-          spans.push(span)
-          return span
-        }
-      })
+      const { spans, tracer } = keepSpans()
       const url = (user: string, password: string, name = "postgres", query = "") =>
         Redacted.make(`postgres://${user}:${password}@${proxy.host}:${proxy.port}/${name}${query}`)
       const cases: Record<string, Database.RoleOptions> = {

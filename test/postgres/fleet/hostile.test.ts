@@ -19,13 +19,13 @@ import * as References from "effect/References"
 import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import * as Stream from "effect/Stream"
-import * as Tracer from "effect/Tracer"
 import { inspect } from "node:util"
 import * as reports from "../../../packages/examples/src/fleet/reports/index.ts"
 import * as PolicyEvents from "../../../packages/sdk/src/policy/PolicyEvents.ts"
 import { postgres } from "../../support/postgres.ts"
 import { fuzz, random, type Random } from "../../support/random.ts"
 import { always, fleet, load, origin } from "./support.ts"
+import { keepSpans } from "../../support/spans.ts"
 
 const { runs, seed } = fuzz(300)
 
@@ -199,14 +199,7 @@ postgres(fleet)("hostile parameters", (it) => {
       ])
       const before = yield* state
       const told: Array<unknown> = []
-      const spans: Array<Tracer.NativeSpan> = []
-      const tracer = Tracer.make({
-        span: (options) => {
-          const span = new Tracer.NativeSpan(options)
-          spans.push(span)
-          return span
-        }
-      })
+      const { spans, tracer } = keepSpans()
       const metrics = new Map()
       const outcomes = new Map<string, number>()
       for (let run = seed; run < seed + runs; run++) {

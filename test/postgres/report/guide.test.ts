@@ -15,7 +15,7 @@ import { ownCluster, postgres } from "../../support/postgres.ts"
 
 class Fleet extends Database.Service<Fleet>()("fleet", { roles: ["primary"] }) {}
 
-const base = { database: Fleet.role("primary"), params: {}, row: { n: Schema.Int }, deadline: "3 seconds" } as const
+const base = { database: Fleet.role("primary"), params: {}, row: { n: Schema.Int }, deadline: "10 seconds" } as const
 const one = Report.make("stops", { ...base, query: (sql) => sql`select 1 as n` })
 
 interface Failure {
@@ -31,6 +31,9 @@ const asked = (sql: string, more: object = {}) =>
     query: (q: SqlClient.SqlClient) => q.unsafe<object>(sql),
     ...more
   } as never) as Report.Any
+
+/** With a session that is there: a busy machine connects slowly. */
+const warm = <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.andThen(one.run({}), self)
 
 const failures: ReadonlyArray<Failure> = [
   {
@@ -135,7 +138,7 @@ const failures: ReadonlyArray<Failure> = [
   {
     title: "The server does not answer in time",
     todo: "Look at the plan (`explain`), at locks (`pg_stat_activity`), then at the deadline.",
-    run: () => asked("select 1 as n from pg_sleep(5)", { deadline: "400 millis" }).run({})
+    run: () => warm(asked("select 1 as n from pg_sleep(5)", { deadline: "1 second" }).run({}))
   },
   {
     title: "A breaker is open",
@@ -146,9 +149,8 @@ const failures: ReadonlyArray<Failure> = [
         attemptTimeout: "100 millis",
         breaker: { consecutiveFailures: 2 }
       })
-      return Effect.andThen(
-        Effect.ignore(failing.run({})),
-        Effect.andThen(Effect.ignore(failing.run({})), failing.run({}))
+      return warm(
+        Effect.andThen(Effect.ignore(failing.run({})), Effect.andThen(Effect.ignore(failing.run({})), failing.run({})))
       )
     }
   },
@@ -156,7 +158,7 @@ const failures: ReadonlyArray<Failure> = [
     title: "Too many calls at once",
     todo: "Raise the bulkhead's `permits` or `queue`, or let the caller come back.",
     run: () => {
-      const busy = asked("select 1 as n from pg_sleep(0.3)", { bulkhead: { permits: 1, queue: 0 } })
+      const busy = asked("select 1 as n from pg_sleep(1)", { bulkhead: { permits: 1, queue: 0 } })
       return Effect.all([busy.run({}), Effect.delay(busy.run({}), "50 millis")], { concurrency: 2 })
     }
   },
@@ -166,10 +168,9 @@ const failures: ReadonlyArray<Failure> = [
     run: (server) =>
       Effect.gen(function* () {
         const proxy = yield* FaultProxy.make({ target: server })
-        const slow = asked("insert into positions select 90, 1 from pg_sleep(1) returning n", { writes: "once" })
-        yield* Effect.forkChild(Effect.delay(proxy.reset, "400 millis"))
+        const slow = asked("insert into positions select 90, 1 from pg_sleep(3) returning n", { writes: "once" })
         return yield* Effect.provide(
-          slow.run({}),
+          warm(Effect.andThen(Effect.forkChild(Effect.delay(proxy.reset, "300 millis")), slow.run({}))),
           Fleet.layerRole("primary", at(proxy.port, server)).pipe(Layer.provide(Logger.layer([]))),
           { local: true }
         )

@@ -7,12 +7,13 @@ import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import * as Tracer from "effect/Tracer"
+import type * as Tracer from "effect/Tracer"
 import { inspect } from "node:util"
 import * as PolicyEvents from "../../../packages/sdk/src/policy/PolicyEvents.ts"
 import { expectEventually } from "../../support/expectEventually.ts"
 import { postgres } from "../../support/postgres.ts"
 import { errorOf, layerFleet, replica } from "./support.ts"
+import { keepSpans } from "../../support/spans.ts"
 
 const secret = "hunter2"
 
@@ -31,14 +32,7 @@ const failing = report.run({ code: "x", secret })
 /** Runs with a tracer that keeps what it is given. */
 const traced = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.gen(function* () {
-    const spans: Array<Tracer.NativeSpan> = []
-    const tracer = Tracer.make({
-      span: (options) => {
-        const span = new Tracer.NativeSpan(options)
-        spans.push(span)
-        return span
-      }
-    })
+    const { spans, tracer } = keepSpans()
     const exit = yield* Effect.exit(Effect.withTracer(effect, tracer))
     return { exit, spans }
   })

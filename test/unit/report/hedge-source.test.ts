@@ -4,8 +4,8 @@ import { Report } from "@sluice/sdk"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as SchemaGetter from "effect/SchemaGetter"
-import * as Tracer from "effect/Tracer"
 import { makeRole, replica, rowsAfter, run, value } from "./support.ts"
+import { keepSpans } from "../../support/spans.ts"
 
 // Takes as many milliseconds to decode as it says.
 const slow = Schema.Int.pipe(
@@ -22,14 +22,7 @@ describe("the source of a call's answer", () => {
         ({ number }) => (number === 1 ? rowsAfter(20, [{ n: 50 }]) : rowsAfter(20, [{ n: 500 }])),
         { nodes: 2 }
       )
-      const spans: Array<Tracer.Span> = []
-      const tracer = Tracer.make({
-        span: (options) => {
-          const span = new Tracer.NativeSpan(options)
-          spans.push(span)
-          return span
-        }
-      })
+      const { spans, tracer } = keepSpans()
       const report = Report.make("numbers", {
         database: replica,
         params: {},

@@ -138,7 +138,7 @@ export const make = (declared: Declared): ((shape: Shape) => (input: unknown) =>
     const around = fiber.getRef(Surrounding.Current)
     if (around !== undefined && outside !== true) {
       const own = Joined.join(name, bound.role, fiber, around)
-      if (Joined.isRefused(own)) return Effect.fail(own)
+      if (Joined.isRefused(own)) return failWith(own, declared)
       call.joined = Joined.routeOf(name, own)
     }
     const statement = compile(bound, params)
@@ -225,7 +225,7 @@ export const make = (declared: Declared): ((shape: Shape) => (input: unknown) =>
               node.name,
               call.sent,
               truncated,
-              changedBy(result)
+              writes === undefined ? undefined : changedBy(result)
             )
           })
         if (breaker === undefined && bulkhead === undefined && node.stays !== true) {

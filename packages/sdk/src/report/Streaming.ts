@@ -22,19 +22,7 @@ import * as Surrounding from "../pool/Surrounding.ts"
 import type { Overloaded } from "../ReportError.ts"
 import type { Node } from "../topology/Node.ts"
 import type { StreamInfo } from "../ReportResult.ts"
-import {
-  begin,
-  binder,
-  type Bound,
-  type Call,
-  compile,
-  type Compiled,
-  noteDoubt,
-  onBehalfOf,
-  sessionBy,
-  tell,
-  tellLate
-} from "./Bound.ts"
+import { begin, binder, type Bound, type Call, compile, type Compiled, onBehalfOf, sessionBy, tell } from "./Bound.ts"
 import type { Declared } from "./Declared.ts"
 import { failWith } from "./Failure.ts"
 import * as Joined from "./Joined.ts"
@@ -65,6 +53,9 @@ export type OnEnd = (info: StreamInfo) => Effect.Effect<void, never, any>
 
 export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => Stream.Stream<any, any, any>) => {
   const { lane, maxRows, name, priority } = declared
+  if (declared.writes !== undefined) {
+    return () => Stream.die(new Error(`Report "${name}": a report that writes has no stream; use run or runWithInfo`))
+  }
   const encode = ParamsCodec.make(name, declared.params, (error) => atPlace(error, declared))
   const decode = RowCodec.make(name, declared.row)
   const bind = binder(declared)
@@ -72,12 +63,8 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
   const spans = Spans.make(declared)
   const onBehalf = onBehalfOf(priority)
   // A stream lasts as long as its consumer likes: chunks have a deadline, the statement has none that a server may hold.
-  const statementOptions = { timeout: longestMillis, readOnly: declared.writes === undefined }
+  const statementOptions = { timeout: longestMillis, readOnly: true }
   const joinedOptions = { timeout: longestMillis }
-
-  if (declared.writes !== undefined) {
-    return () => Stream.die(new Error(`Report "${name}": a report that writes has no stream; use run or runWithInfo`))
-  }
 
   const stream = (input: unknown, onEnd?: OnEnd): Stream.Stream<any, any, any> =>
     spans.stream(
@@ -93,7 +80,7 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
           const around = consumer.getRef(Surrounding.Current)
           if (around !== undefined && declared.outside !== true) {
             const own = Joined.join(name, bound.role, consumer, around)
-            if (Joined.isRefused(own)) return yield* Effect.fail(own)
+            if (Joined.isRefused(own)) return yield* failWith(own, declared)
             call.joined = Joined.routeOf(name, own)
           }
           const scope = yield* Effect.scope
@@ -103,12 +90,8 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
           })
           const opening = Effect.flatMap(compiled, (statement) => {
             const { rateLimit, shed } = bound.policies
-            const isJoined = call.joined !== undefined
-            const retry = isJoined ? undefined : bound.policies.retry
-            const once = () => {
-              const open = attempt(bound, statement, scope, call, consumer)
-              return declared.writes === undefined || isJoined ? open : Effect.tapError(open, noteDoubt(bound, call))
-            }
+            const retry = call.joined === undefined ? bound.policies.retry : undefined
+            const once = () => attempt(bound, statement, scope, call, consumer)
             const attempts = retry === undefined ? once() : retry.run(once)
             const kept = shed === undefined ? attempts : shed.run(attempts)
             return rateLimit === undefined ? kept : rateLimit.run(kept)
@@ -120,14 +103,8 @@ export const make = (declared: Declared): ((input: unknown, onEnd?: OnEnd) => St
     )
 
   /** What is told of a failure is the same in every phase of the stream. */
-  const within = <A>(bound: Bound, work: Effect.Effect<A, any, any>, call: Call): Effect.Effect<A, any, any> => {
-    const answered = bound.policies.deadline(
-      Effect.catch(work, (error) => failWith(tell(bound, error, call), declared))
-    )
-    return declared.writes === undefined || call.joined !== undefined
-      ? answered
-      : Effect.mapError(answered, (error) => tellLate(bound, error, call))
-  }
+  const within = <A>(bound: Bound, work: Effect.Effect<A, any, any>, call: Call): Effect.Effect<A, any, any> =>
+    bound.policies.deadline(Effect.catch(work, (error) => failWith(tell(bound, error, call), declared)))
 
   /** Opens the stream up to its first chunk. An attempt that fails gives back its session before the next one begins. */
   const attempt = (

@@ -85,13 +85,13 @@ export const make = (declared: Declared & { readonly transaction: DeclaredTransa
     const around = outside === true ? undefined : fiber.getRef(Surrounding.Current)
     if (around !== undefined) {
       const own = Joined.join(name, role, fiber, around)
-      if (Joined.isRefused(own)) return Effect.fail(own)
+      if (Joined.isRefused(own)) return failWith(own, declared)
       if (transaction.begin !== "BEGIN" && transaction.begin !== own.begin) {
-        return Effect.fail(Joined.misuse(name, begunOtherwise))
+        return failWith(Joined.misuse(name, begunOtherwise), declared)
       }
       call.joined = Joined.routeOf(name, own)
     } else if (fiber.getRef(Route.Current)?.route === role.route) {
-      return Effect.fail(Joined.misuse(name, inSnapshot))
+      return failWith(Joined.misuse(name, inSnapshot), declared)
     }
     const { bulkhead, deadline } = bound.policies
     const once = attempt(bound, self, call)

@@ -45,13 +45,17 @@ const violation = (code: string | undefined, names: ServerNames | undefined): st
   return code === "23502" && names.column === undefined ? undefined : violations[code ?? ""]?.(names)
 }
 
+const around = 100
+
 const lineAt = (sql: string, index: number): Pick<LocalFacts, "line" | "excerpt"> => {
   const before = sql.slice(0, index)
   const line = before.split("\n").length
   const start = before.lastIndexOf("\n") + 1
   const end = sql.indexOf("\n", index)
-  const text = sql.slice(start, end < 0 ? sql.length : end).trimEnd()
-  const caret = before.slice(start).replace(/[^\t]/g, " ")
+  // Of a long line what is around the place.
+  const from = Math.max(start, index - around)
+  const text = sql.slice(from, Math.min(end < 0 ? sql.length : end, index + around)).trimEnd()
+  const caret = before.slice(from).replace(/[^\t]/g, " ")
   return { line, excerpt: `line ${line}: ${text}\n${" ".repeat(`line ${line}: `.length)}${caret}^` }
 }
 
